@@ -1,0 +1,1 @@
+"""The parts of the network: VAE, positions, transformer, latents, prompt conditioning, adapters and profiles."""
