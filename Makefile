@@ -1,0 +1,31 @@
+# make demo   install into .venv and run the main job on the shipped pictures; results in demo/
+# make test   the whole test suite, offline
+# make lint   formatting, lint rules, import directions, types
+# All need Python 3.11 or newer and nothing else; PYTHON=… chooses another interpreter.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.PHONY: demo test lint docs
+
+demo: .venv/.installed
+	$(BIN)/python examples/demo.py
+
+test: .venv/.installed
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+docs: .venv/.installed
+	$(BIN)/python docs/build_tasks.py
+
+# The stamp is written last, so an interrupted installation is taken up again.
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("omnialpha needs Python 3.11 or newer; make PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	touch $@
