@@ -57,7 +57,8 @@ def tasks_page() -> str:
 
 def _details(entry: Task) -> str:
     wordings = "\n".join(f"- {wording}" for wording in (entry.instruction, *entry.paraphrases))
-    return f"<details><summary>Wordings of <code>{entry.id}</code>, the canonical one first</summary>\n\n{wordings}\n\n</details>\n"
+    summary = f"<summary>Wordings of <code>{entry.id}</code>, the canonical one first</summary>"
+    return f"<details>{summary}\n\n{wordings}\n\n</details>\n"
 
 
 def readme_with_table(readme: str) -> str:

@@ -278,7 +278,7 @@ def _guided(wordings: tuple[str, ...], guide: str) -> tuple[str, ...]:
     return tuple(f"{wording} {sentences[i % len(sentences)]}" for i, wording in enumerate(wordings))
 
 
-# --- Table 1 -----------------------------------------------------------------------------------------------------------
+# --- Table 1 ---
 
 
 def _row(id: str, category: str, inputs: str, targets: str, wordings: tuple[str, ...], text: str | None = None) -> Task:
