@@ -1,0 +1,155 @@
+"""Low-rank adapters of the transformer: attach, load, fuse, unload and save.
+
+Files are in diffusers' LoRA format, as the released weights are. diffusers only warns about keys that fit nothing;
+here they are an error, because an adapter that is silently half loaded gives plausible, wrong pictures.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from diffusers import QwenImageTransformer2DModel
+from diffusers.loaders import QwenImageLoraLoaderMixin
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from torch import Tensor, nn
+
+from omnialpha.errors import CheckpointError, InputError
+
+ATTENTION_TARGETS = (
+    "attn.to_q",
+    "attn.to_k",
+    "attn.to_v",
+    "attn.to_out.0",
+    "attn.add_q_proj",
+    "attn.add_k_proj",
+    "attn.add_v_proj",
+    "attn.to_add_out",
+)
+"""Attention layers of every block, image and text stream: all that the released adapter has."""
+
+MLP_TARGETS = ("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.0.proj", "txt_mlp.net.2")
+"""Feed-forward layers of every block; the paper adapts them together with the attention."""
+
+WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
+"""diffusers' name for an adapter file."""
+
+_KEY = re.compile(r"transformer\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+
+
+def add_lora(
+    transformer: QwenImageTransformer2DModel,
+    rank: int,
+    *,
+    targets: Iterable[str] = ATTENTION_TARGETS + MLP_TARGETS,
+    name: str = "default",
+) -> None:
+    """Attach a new adapter that changes nothing yet, ready for training (alpha = rank, so its scale is 1).
+
+    Args:
+        transformer: changed in place; only the adapter's weights require gradients afterwards.
+        rank: rank of the update; the paper takes 256.
+        targets: ends of the names of the layers to adapt.
+        name: name of the adapter.
+    """
+    transformer.requires_grad_(False)
+    transformer.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets)), adapter_name=name)
+
+
+def load_lora(transformer: QwenImageTransformer2DModel, file: str | Path, *, name: str = "default") -> None:
+    """Attach the adapter stored in a file.
+
+    Args:
+        transformer: changed in place.
+        file: a `.safetensors` file in diffusers' LoRA format.
+        name: name for the adapter.
+
+    Raises:
+        CheckpointError: the file is missing, or some of its keys fit no layer of this transformer (all are listed).
+        InputError: an adapter of that name is attached already.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise CheckpointError(f"{file}: no such file; an adapter is a .safetensors file in diffusers' LoRA format")
+    if name in getattr(transformer, "peft_config", {}):
+        raise InputError(f'an adapter named "{name}" is attached already; unload it first or give another name')
+    state, metadata = QwenImageLoraLoaderMixin.lora_state_dict(
+        str(file.parent), weight_name=file.name, local_files_only=True, return_lora_metadata=True
+    )
+    if problems := _misfits(transformer, state):
+        raise CheckpointError(
+            f"{file}: {len(problems)} of {len(state)} keys fit nothing in this transformer: {'; '.join(problems)}"
+        )
+    transformer.load_lora_adapter(state, prefix="transformer", adapter_name=name, metadata=metadata)
+
+
+def fuse(transformer: QwenImageTransformer2DModel, *, scale: float = 1.0) -> None:
+    """Add the attached adapters to the weights and remove their layers: faster, savable, and final.
+
+    Args:
+        transformer: changed in place.
+        scale: strength of the adapters.
+
+    Raises:
+        InputError: no adapter is attached.
+    """
+    _require_adapter(transformer)
+    transformer.fuse_lora(lora_scale=scale, safe_fusing=True)
+    transformer.unload_lora()
+
+
+def unload(transformer: QwenImageTransformer2DModel) -> None:
+    """Remove all adapters; the transformer is again what it was before they were attached.
+
+    Raises:
+        InputError: no adapter is attached.
+    """
+    _require_adapter(transformer)
+    transformer.unload_lora()
+
+
+def save_lora(transformer: QwenImageTransformer2DModel, folder: str | Path, *, name: str = "default") -> Path:
+    """Write an attached adapter as ``folder/pytorch_lora_weights.safetensors``, the layout of the released weights.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: no adapter of that name is attached.
+    """
+    config = getattr(transformer, "peft_config", {}).get(name)
+    if config is None:
+        attached = list(getattr(transformer, "peft_config", {}))
+        raise InputError(f'no adapter named "{name}" is attached to the transformer, only {attached}')
+    QwenImageLoraLoaderMixin.save_lora_weights(
+        folder,
+        transformer_lora_layers=get_peft_model_state_dict(transformer, adapter_name=name),
+        transformer_lora_adapter_metadata=config.to_dict(),
+        weight_name=WEIGHTS_NAME,
+    )
+    return Path(folder) / WEIGHTS_NAME
+
+
+def _require_adapter(transformer: QwenImageTransformer2DModel) -> None:
+    if not getattr(transformer, "peft_config", {}):
+        raise InputError("no adapter is attached to the transformer; attach one with load_lora")
+
+
+def _misfits(transformer: QwenImageTransformer2DModel, state: dict[str, Tensor]) -> list[str]:
+    """One line for every key that fits no linear layer of the transformer."""
+    layers = {module: layer for module, layer in transformer.named_modules() if isinstance(layer, nn.Linear)}
+    problems = []
+    for key, weight in state.items():
+        match = _KEY.fullmatch(key)
+        layer = layers.get(match["module"]) if match else None
+        if match is None or layer is None:
+            problems.append(key)
+            continue
+        # y = W x + B A x with A (rank, in) and B (out, rank).
+        axis, expected = (1, layer.in_features) if match["side"] == "A" else (0, layer.out_features)
+        partner = key.replace(f"lora_{match['side']}", "lora_B" if match["side"] == "A" else "lora_A")
+        if weight.ndim != 2 or weight.shape[axis] != expected:
+            problems.append(f"{key} (shape {tuple(weight.shape)}, layer {tuple(layer.weight.shape)})")
+        elif partner not in state:
+            problems.append(f"{key} (without {partner})")
+    return problems
