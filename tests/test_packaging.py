@@ -76,7 +76,7 @@ def test_every_import_is_a_declared_dependency() -> None:
 
 def test_constraints_pin_every_dependency_exactly_and_within_its_range() -> None:
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._]+", line) for line in CONSTRAINTS), "name==version only"
-    pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in CONSTRAINTS)}
+    pins: dict[str, str] = {canonicalize_name(pin[0]): pin[1] for pin in (line.split("==") for line in CONSTRAINTS)}
     assert pins["torch"] == "2.13.0"
     assert "torchvision" not in pins
     for requirement in map(Requirement, [*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].values())]):
