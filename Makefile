@@ -25,7 +25,8 @@ docs: .venv/.installed
 
 # The stamp is written last, so an interrupted installation is taken up again.
 .venv/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("omnialpha needs Python 3.11 or newer; make PYTHON=/path/to/python3.11")'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("omnialpha needs Python 3.11 or newer; make PYTHON=/path/to/python3.11")'
+	@echo "Installing into .venv: a few minutes the first time, most of them for torch"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
 	touch $@
