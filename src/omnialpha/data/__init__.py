@@ -1,0 +1,1 @@
+"""Training data: registry corpora, synthetic scenes and examples of the 21 tasks."""
