@@ -27,7 +27,9 @@ def pack(latents_BLCHW: Tensor) -> Tensor:
     """
     B, L, C, H, W = latents_BLCHW.shape
     if H % PATCH or W % PATCH:
-        raise InputError(f"latent rows and columns must be even, received {H} x {W}; use sizes that are multiples of 16")
+        raise InputError(
+            f"latent rows and columns must be even, received {H} x {W}; use sizes that are multiples of 16"
+        )
     x = latents_BLCHW.reshape(B, L, C, H // PATCH, PATCH, W // PATCH, PATCH)
     return x.permute(0, 1, 3, 5, 2, 4, 6).reshape(B, L * (H // PATCH) * (W // PATCH), C * PATCH * PATCH)
 

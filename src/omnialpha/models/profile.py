@@ -69,7 +69,9 @@ class Profile:
 
     def __post_init__(self) -> None:
         if self.layer_order not in ("paper", "released"):
-            raise CheckpointError(f'profile {self.name}: layer_order is "paper" or "released", not "{self.layer_order}"')
+            raise CheckpointError(
+                f'profile {self.name}: layer_order is "paper" or "released", not "{self.layer_order}"'
+            )
         if self.prompt_template.count("{}") != 1 or self.picture_template.count("{}") != 1:
             raise CheckpointError(f'profile {self.name}: prompt_template and picture_template need exactly one "{{}}"')
 

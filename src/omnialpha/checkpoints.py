@@ -1,0 +1,178 @@
+"""Names to pipelines: the embedded "nano", the released "omnialpha", any folder or hub id.
+
+`load` accepts two layouts: a folder written by `OmniAlphaPipeline.save_pretrained`, and the layout of
+Qwen-Image-Edit-2509 together with an adapter folder, as the authors released theirs:
+
+    base/     model_index.json scheduler/ text_encoder/ tokenizer/ processor/ transformer/   (its RGB vae/ is not used)
+    adapter/  rgba_vae/{config.json, diffusion_pytorch_model.safetensors}    lora/pytorch_lora_weights.safetensors
+
+Weights that do not fit are an error: nothing is left at random values with a warning.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
+from safetensors import SafetensorError
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer, Qwen2VLImageProcessorPil
+
+from omnialpha.errors import CheckpointError, InputError, OmniAlphaError, nearest
+from omnialpha.hub import locate
+from omnialpha.models.lora import WEIGHTS_NAME, load_lora
+from omnialpha.models.profile import RELEASED, Profile
+from omnialpha.models.vae import load_rgba_vae
+from omnialpha.pipeline import OmniAlphaPipeline
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+COMPONENTS = {
+    "scheduler": "scheduler_config.json",
+    "text_encoder": "config.json",
+    "tokenizer": "tokenizer_config.json",
+    "transformer": "config.json",
+}
+"""Folders of every pipeline and the file that each must hold; the VAE comes from the pipeline or the adapter."""
+
+
+def load(
+    name: str | Path = "nano",
+    *,
+    adapter: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> OmniAlphaPipeline:
+    """Load a checkpoint, ready to be called.
+
+    Args:
+        name: "nano" (embedded), "omnialpha" (the released weights), a folder, or a hub id "owner/name".
+        adapter: folder or hub id with ``rgba_vae/`` and/or ``lora/``; turns Qwen-Image-Edit-2509 into OmniAlpha. The
+            LoRA stays attached (see `models.lora` to fuse it).
+        device: default: CUDA where there is one, else the CPU.
+        dtype: "float32", "bfloat16" or "float16"; default: bfloat16 on CUDA, else float32.
+
+    Returns:
+        The pipeline in evaluation mode on its device.
+
+    Raises:
+        InputError: an unknown name, device or dtype.
+        CheckpointError: weights are missing, cannot be downloaded, or do not fit.
+    """
+    target = _device(device)
+    base_folder, adapter_folder = locate(name, adapter)
+    pipeline = open_folders(base_folder, adapter_folder, _dtype(dtype, target))
+    return pipeline.to(target)
+
+
+def open_folders(base: Path, adapter: Path | None, dtype: torch.dtype) -> OmniAlphaPipeline:
+    """Open a pipeline folder and, when given, an adapter folder; on the CPU.
+
+    Raises:
+        CheckpointError: something is missing or does not fit; the message says what was expected where.
+    """
+    index = _check_base(base, has_adapter=adapter is not None)
+    vae_folder, lora = (base / "vae", None) if adapter is None else _check_adapter(adapter, base)
+    try:
+        transformer, transformer_report = QwenImageTransformer2DModel.from_pretrained(
+            base, subfolder="transformer", torch_dtype=dtype, output_loading_info=True
+        )
+        text_encoder, encoder_report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            base / "text_encoder", dtype=dtype, output_loading_info=True
+        )
+        pipeline = OmniAlphaPipeline(
+            scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(base, subfolder="scheduler"),
+            vae=load_rgba_vae(vae_folder, dtype=dtype),
+            text_encoder=text_encoder,
+            tokenizer=Qwen2Tokenizer.from_pretrained(base / "tokenizer"),
+            transformer=transformer,
+            image_processor=_image_processor(base),
+            profile=Profile.from_dict(index["profile"]) if "profile" in index else RELEASED,
+        )
+    except OmniAlphaError:
+        raise
+    # Broken files lead the loaders to many kinds of errors; memory errors are not among these.
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{base}: cannot be loaded ({reason}); download or save it again") from error
+    _check_report(base / "transformer", transformer_report)
+    _check_report(base / "text_encoder", encoder_report)
+    if lora is not None:
+        load_lora(pipeline.transformer, lora)
+    return pipeline
+
+
+def _check_base(base: Path, *, has_adapter: bool) -> dict[str, Any]:
+    """The content of ``model_index.json``, after checking that everything it promises is there."""
+    index_file = base / "model_index.json"
+    if not index_file.is_file():
+        if (base / "rgba_vae").is_dir() or (base / "lora").is_dir():
+            raise CheckpointError(f'{base}: is an adapter; load it with its base: omnialpha.load(base, adapter="{base}")')
+        raise CheckpointError(
+            f"{base}: no model_index.json; expected a folder written by save_pretrained or a copy of "
+            "Qwen/Qwen-Image-Edit-2509"
+        )
+    missing = [f"{folder}/{file}" for folder, file in COMPONENTS.items() if not (base / folder / file).is_file()]
+    if missing:
+        raise CheckpointError(f"{base}: {', '.join(missing)} missing; download or save the folder completely")
+    try:
+        index = json.loads(index_file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{index_file}: is not valid JSON ({error}); download or save it again") from error
+    if not has_adapter and index.get("_class_name") != OmniAlphaPipeline.__name__:
+        raise CheckpointError(
+            f"{base}: holds {index.get('_class_name')}, whose VAE knows no transparency; "
+            'add an adapter: omnialpha.load(…, adapter="Longin-Yu/OmniAlpha")'
+        )
+    return index
+
+
+def _check_adapter(adapter: Path, base: Path) -> tuple[Path, Path | None]:
+    """The folder of the RGBA VAE (the base's own where the adapter has none) and the LoRA file, if any."""
+    vae, lora = adapter / "rgba_vae", adapter / "lora" / WEIGHTS_NAME
+    if not vae.is_dir() and not lora.is_file():
+        raise CheckpointError(
+            f"{adapter}: neither rgba_vae/ nor lora/{WEIGHTS_NAME} found; an adapter folder holds one or both"
+        )
+    return (vae if vae.is_dir() else base / "vae"), (lora if lora.is_file() else None)
+
+
+def _check_report(folder: Path, report: dict[str, Any]) -> None:
+    """Refuse weights that left something random: the loaders only warn."""
+    problems = [f"{kind.removesuffix('_keys')} {key}" for kind in ("missing_keys", "mismatched_keys") for key in report[kind]]
+    if problems:
+        listed = ", ".join(str(problem) for problem in problems[:5])
+        raise CheckpointError(
+            f"{folder}: {len(problems)} weights do not fit its config.json ({listed}{', …' * (len(problems) > 5)}); "
+            "download or save it again"
+        )
+
+
+def _image_processor(base: Path) -> Qwen2VLImageProcessorPil | None:
+    """The VLM's picture format: ours, or that inside Qwen's processor; None (defaults) where there is neither."""
+    for folder in (base / "image_processor", base / "processor"):
+        if (folder / "preprocessor_config.json").is_file():
+            return Qwen2VLImageProcessorPil.from_pretrained(folder)
+    return None
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        target = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f'unknown device "{device}"{nearest(str(device), ("cpu", "cuda", "mps"))}') from error
+    if target.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f'device "{device}" is not available: this torch finds no CUDA device; use device="cpu"')
+    return target
+
+
+def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    if dtype is None:
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in DTYPES:
+        raise InputError(f'unknown dtype "{dtype}", expected one of {tuple(DTYPES)}{nearest(dtype, DTYPES)}')
+    return DTYPES[dtype]

@@ -1,0 +1,79 @@
+"""What the pipeline returns: images in several forms and, for a task, layer stacks from back to front."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+
+from omnialpha.imaging.layers import Layer, LayerStack
+from omnialpha.models.pictures import to_image
+from omnialpha.models.profile import Profile
+from omnialpha.request import Request
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
+
+@dataclass
+class OmniAlphaOutput(BaseOutput):
+    """What the pipeline returns.
+
+    Attributes:
+        images: "pil": for each batch entry a list of m "RGBA" images; "np": float32 (B, m, H, W, 4); "pt": float32
+            (B, m, 4, H, W), both in [0, 1], straight alpha; "latent": packed (B, S, 64). Ordered as the model's
+            targets; in task mode from back to front (except latents).
+        stacks: in task mode one stack per batch entry, from back to front; otherwise, and for latents, None.
+    """
+
+    images: list[list[Image.Image]] | np.ndarray | Tensor
+    stacks: list[LayerStack] | None = None
+
+
+def assemble(
+    layers_BLCHW: Tensor, request: Request, profile: Profile, output_type: str, seed: int | None
+) -> OmniAlphaOutput:
+    """The decoded layers in the form asked for.
+
+    Args:
+        layers_BLCHW: (B, m, 4, H, W) in [0, 1], in the order of the model's targets.
+        request: the call.
+        profile: tells that order.
+        output_type: "pil", "np" or "pt".
+        seed: of the call, for the stacks' provenance.
+    """
+    # Table 1 and the paper list foregrounds front to back and the background last; released weights do the reverse.
+    if request.task is not None and profile.layer_order == "paper":
+        layers_BLCHW = layers_BLCHW.flip(1)
+    images = [[to_image(layer) for layer in entry] for entry in layers_BLCHW]
+    stacks = None
+    if request.task is not None:
+        names = request.task.layer_names(request.num_targets)[::-1]
+        stacks = [
+            LayerStack(
+                [Layer(image=image, name=name) for image, name in zip(entry, names, strict=True)],
+                size=entry[0].size,
+                metadata=provenance(request, profile, k, seed),
+            )
+            for k, entry in enumerate(images)
+        ]
+    if output_type == "pil":
+        return OmniAlphaOutput(images=images, stacks=stacks)
+    layers_BLCHW = layers_BLCHW.cpu()
+    return OmniAlphaOutput(
+        images=layers_BLCHW if output_type == "pt" else layers_BLCHW.permute(0, 1, 3, 4, 2).numpy(), stacks=stacks
+    )
+
+
+def provenance(request: Request, profile: Profile, entry: int, seed: int | None) -> dict[str, Any]:
+    """What is needed, beside weights and pictures, to make one batch entry again; in JSON types."""
+    return {
+        "task": None if request.task is None else request.task.id,
+        "text": request.texts[entry],
+        "prompt": request.prompts[entry],
+        "seed": None if seed is None else seed + entry,
+        "num_inference_steps": request.steps,
+        "true_cfg_scale": request.true_cfg_scale,
+        "profile": profile.name,
+    }

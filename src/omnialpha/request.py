@@ -1,0 +1,251 @@
+"""What a call of the pipeline asks for, checked before any model runs.
+
+`understand` turns the two ways of calling (a task with pictures and a caption, or a bare prompt) into one `Request`;
+`choose_sizes` says how large the results are and at which size the model works.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from PIL import Image
+
+from omnialpha.errors import InputError
+from omnialpha.models.pictures import Picture, Size, as_guide, as_image, resized
+from omnialpha.models.profile import Profile
+from omnialpha.models.prompt import grid_size
+from omnialpha.tasks import Task
+from omnialpha.tasks import task as find_task
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Pictures = Picture | Sequence[Picture] | Sequence[Sequence[Picture]] | None
+"""One picture, the pictures of one call, or a batch of such lists."""
+
+GUIDES = ("alpha", "trimap", "precise_mask", "rough_mask")
+"""Input slots whose pictures say where something is."""
+
+DEFAULT_AREA = 1024 * 1024
+"""Pixels of a result that nothing else determines: no input picture, no size in the call, no limit in the profile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A call, understood.
+
+    Attributes:
+        task: the task; None when the caller wrote the prompt.
+        prompts: one instruction per batch entry.
+        texts: the caption of each batch entry, where the task takes one.
+        images: the "RGBA" input pictures of each batch entry; the same number and sizes in all entries.
+        num_targets: m.
+        steps: sampling steps.
+        true_cfg_scale: guidance.
+    """
+
+    task: Task | None
+    prompts: list[str]
+    texts: list[str | None]
+    images: list[list[Image.Image]]
+    num_targets: int
+    steps: int
+    true_cfg_scale: float
+
+    @property
+    def num_inputs(self) -> int:
+        """The number n of input pictures."""
+        return len(self.images[0])
+
+
+def understand(
+    profile: Profile,
+    *,
+    task: str | None,
+    text: str | Sequence[str] | None,
+    prompt: str | Sequence[str] | None,
+    images: Pictures,
+    num_targets: int | None,
+    steps: int | None,
+    true_cfg_scale: float | None,
+    num_embeds: int | None,
+) -> Request:
+    """Check a call and fill in what the task and the profile say.
+
+    Args:
+        profile: of the checkpoint.
+        task: as in the pipeline's call, and so are the arguments that follow.
+        text: see there.
+        prompt: see there.
+        images: see there.
+        num_targets: see there.
+        steps: ``num_inference_steps`` there.
+        true_cfg_scale: see there.
+        num_embeds: batch size of the prompt embeddings that stand for the prompt; None when there are none.
+
+    Raises:
+        InputError: the call contradicts itself, the task or the model.
+        ImageError: a picture cannot be used.
+    """
+    found = None if task is None else find_task(task)
+    if found is not None and (prompt is not None or num_embeds is not None):
+        raise InputError(f"{found.id} writes its own prompt; leave prompt and prompt_embeds out, or leave task out")
+    if found is None and text is not None:
+        raise InputError("text belongs to a task; pass task=… with it, or write it into the prompt")
+    if found is None and (prompt is None) == (num_embeds is None):
+        raise InputError("expected one of task, prompt and prompt_embeds")
+
+    words = text if found is not None else prompt
+    entries = None if images is None else _entries(images)
+    B = _batch_size(words, entries, num_embeds)
+    per_entry = [words] * B if words is None or isinstance(words, str) else list(words)
+    pictures = _pictures(found, [[]] if entries is None else entries)
+    if found is None:
+        m = 1 if num_targets is None else num_targets
+        if m < 1:
+            raise InputError(f"num_targets is at least 1, received {m}")
+        prompts = [words or "" for words in per_entry]
+    else:
+        m = found.num_targets(num_targets)
+        prompts = [found.prompt(words, template=profile.instructions.get(found.id)) for words in per_entry]
+    name = found.id if found is not None else ""
+    request = Request(
+        task=found,
+        prompts=prompts,
+        texts=per_entry if found is not None else [None] * B,
+        images=pictures * B if len(pictures) == 1 else pictures,
+        num_targets=m,
+        steps=profile.task_steps.get(name, profile.steps) if steps is None else steps,
+        true_cfg_scale=profile.task_cfg.get(name, profile.true_cfg_scale) if true_cfg_scale is None else true_cfg_scale,
+    )
+    if request.steps < 1:
+        raise InputError(f"num_inference_steps is at least 1, received {request.steps}")
+    return request
+
+
+def choose_sizes(request: Request, profile: Profile, height: int | None, width: int | None) -> tuple[Size, Size]:
+    """The exact size of the results and the size at which the model works, a multiple of its grid.
+
+    A size in the call is taken as it is. Otherwise results are as large as the first picture, and the work is kept
+    within the profile's limits.
+
+    Raises:
+        InputError: height or width is not positive.
+    """
+    for name, value in (("height", height), ("width", width)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} is at least 1 pixel, received {value}")
+    limit = _area_limit(request, profile)
+    if request.num_inputs:
+        own_width, own_height = request.images[0][0].size
+    else:
+        own_width = own_height = grid_size(side := math.isqrt(limit or DEFAULT_AREA), side, grid=profile.grid)[0]
+    if width is None and height is None:
+        exact = own_width, own_height
+        work = grid_size(*exact, grid=profile.grid, max_area=limit)
+    else:
+        exact = (
+            max(1, round((height or 0) * own_width / own_height)) if width is None else width,
+            max(1, round((width or 0) * own_height / own_width)) if height is None else height,
+        )
+        work = grid_size(*exact, grid=profile.grid)
+    if work != exact:
+        logger.info("working at %d×%d pixels; results are scaled to %d×%d", *work, *exact)
+    return exact, work
+
+
+def fit_inputs(request: Request, profile: Profile, work: Size, *, explicit: bool) -> list[list[Image.Image]]:
+    """The input pictures, scaled where they are larger than the work allows.
+
+    Pictures of a task are registered with its results, so a size in the call is theirs, too. Without a task each
+    keeps its own size, as in the released software.
+
+    Args:
+        request: the call.
+        profile: of the checkpoint.
+        work: the working size of the results.
+        explicit: the call says a size.
+    """
+    limit = work[0] * work[1] if explicit else _area_limit(request, profile)
+
+    def fitted(image: Image.Image) -> Image.Image:
+        if limit is None or (image.width * image.height <= limit and not (request.task and explicit)):
+            return image
+        return resized(image, work if request.task else grid_size(*image.size, grid=profile.grid, max_area=limit))
+
+    return [[fitted(image) for image in entry] for entry in request.images]
+
+
+def _entries(images: Pictures) -> list[list[Picture]] | list[Picture]:
+    """A single picture becomes a list of one; a batch becomes a list of lists."""
+    if not isinstance(images, list | tuple):
+        return [images]
+    return [list(entry) if isinstance(entry, list | tuple) else entry for entry in images]
+
+
+def _batch_size(
+    words: str | Sequence[str] | None, entries: list[list[Picture]] | list[Picture] | None, num_embeds: int | None
+) -> int:
+    """B, from whatever comes as a batch; everything else serves all entries."""
+    nested = [isinstance(entry, list) for entry in entries or []]
+    if any(nested) and not all(nested):
+        raise InputError("images mixes pictures and lists of pictures; pass a list for each batch entry")
+    sizes = {
+        "texts": None if words is None or isinstance(words, str) else len(words),
+        "lists of images": len(nested) if any(nested) else None,
+        "prompt embeddings": num_embeds,
+    }
+    given = {name: size for name, size in sizes.items() if size is not None}
+    if len(set(given.values())) > 1 or 0 in given.values():
+        described = ", ".join(f"{size} {name}" for name, size in given.items())
+        raise InputError(f"a batch needs as many of each, at least 1; received {described}")
+    return next(iter(given.values()), 1)
+
+
+def _pictures(found: Task | None, entries: list[list[Picture]] | list[Picture]) -> list[list[Image.Image]]:
+    """All pictures as "RGBA" images, checked against the task's slots and against each other."""
+    nested = entries if entries and isinstance(entries[0], list) else [entries]
+    pictures = []
+    for entry in nested:
+        slots: Sequence[str] = () if found is None else found.inputs
+        if found is not None:
+            found.check_images(len(entry))
+        # "foregrounds" may hold several pictures, but is never followed by a guide.
+        guides = [slot if slot in GUIDES else None for slot in slots] + [None] * (len(entry) - len(slots))
+        images = [
+            as_image(picture) if guide is None else as_guide(picture, guide)
+            for picture, guide in zip(entry, guides, strict=True)
+        ]
+        _check_equal_sizes(found, images)
+        pictures.append(images)
+    sizes = [[image.size for image in entry] for entry in pictures]
+    for other in sizes:
+        if other != sizes[0]:
+            raise InputError(
+                f"the entries of a batch share number and sizes of their pictures, received {sizes[0]} and {other}; "
+                "run different ones separately"
+            )
+    return pictures
+
+
+def _check_equal_sizes(found: Task | None, images: list[Image.Image]) -> None:
+    if found is None:
+        return
+    for slot, image in zip(found.inputs[1:], images[1:], strict=False):
+        if image.size != images[0].size:
+            (width, height), (first_width, first_height) = image.size, images[0].size
+            raise InputError(
+                f"the {slot} is {width}×{height} pixels but the {found.inputs[0]} is {first_width}×{first_height}; "
+                "pass pictures of one size"
+            )
+
+
+def _area_limit(request: Request, profile: Profile) -> int | None:
+    """The largest working area of one picture by the profile's limits, in pixels."""
+    limits = [profile.max_area]
+    if profile.max_total_area is not None:
+        limits.append(profile.max_total_area // (request.num_inputs + request.num_targets))
+    return min((limit for limit in limits if limit is not None), default=None)
