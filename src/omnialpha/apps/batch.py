@@ -1,0 +1,218 @@
+"""Run jobs: the model loaded once, one job after the other, failures kept for the end.
+
+A failed picture does not stop the others. What is written is complete; after an interruption the results so far stay.
+"""
+
+import hashlib
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from omnialpha.apps.jobs import Job
+from omnialpha.apps.settings import Settings
+from omnialpha.apps.targets import check_free, plan, write
+from omnialpha.errors import CheckpointError, OmniAlphaError
+from omnialpha.imaging import rgba
+
+if TYPE_CHECKING:
+    from omnialpha.pipeline import OmniAlphaPipeline
+
+
+@dataclass
+class Report:
+    """What became of the jobs.
+
+    Attributes:
+        results: Per finished job: output, task, inputs, layers, seconds and the provenance's fields.
+        failures: Per failed job: input and error.
+    """
+
+    results: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[dict[str, str]] = field(default_factory=list)
+
+
+def run(jobs: Sequence[Job], settings: Settings) -> None:
+    """Do all jobs, print where the results are, and exit with 1 when some failed.
+
+    Raises:
+        InputError: The outputs cannot be planned, or the model is unknown: nothing has been done.
+        CheckpointError: The model cannot be loaded.
+        KeyboardInterrupt: With a line that says how many results are complete.
+        typer.Exit: Code 1, after a report, when some jobs failed.
+    """
+    targets = plan(jobs, settings)
+    report = Report()
+    model = _Model(settings, steps_shown=len(jobs) == 1)
+    _show_notes(quiet=settings.json or len(jobs) > 1)
+    try:
+        for job, target in _progress(list(zip(jobs, targets, strict=True)), settings):
+            _attempt(job, target, model, settings, report)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; {len(report.results)} of {len(jobs)} results are complete") from None
+    _print(report, settings)
+    if report.failures:
+        raise typer.Exit(1)
+
+
+class _Model:
+    """The pipeline, loaded when the first readable picture needs it.
+
+    Args:
+        settings: Which model, where.
+        steps_shown: Show the sampling steps as a progress bar.
+    """
+
+    def __init__(self, settings: Settings, *, steps_shown: bool) -> None:
+        self._settings = settings
+        self._steps_shown = steps_shown and not settings.json and sys.stderr.isatty()
+        self._loaded: tuple[OmniAlphaPipeline, str] | None = None
+
+    def get(self) -> "tuple[OmniAlphaPipeline, str]":
+        """Return the pipeline and the fingerprint of its weights."""
+        if self._loaded is None:
+            import omnialpha  # imports torch: only when something is generated
+
+            s = self._settings
+            try:
+                pipe = omnialpha.load(s.model, adapter=s.adapter, device=s.device, dtype=s.dtype)
+            except Exception as error:
+                if _is_out_of_memory(error):
+                    raise CheckpointError(
+                        f'not enough memory to load "{s.model}"; see `omnialpha doctor`, '
+                        "try --dtype bfloat16 or --model nano"
+                    ) from error
+                raise
+            pipe.set_progress_bar_config(disable=not self._steps_shown, leave=False)
+            self._loaded = pipe, fingerprint(pipe)
+        return self._loaded
+
+
+def fingerprint(pipe: "OmniAlphaPipeline") -> str:
+    """Return a short hash of a pipeline's weights that names them in the provenance.
+
+    It reads up to 256 values spread over each tensor: enough to tell checkpoints apart, and as fast for 20 billion
+    weights as for 20 million.
+
+    Args:
+        pipe: A loaded pipeline.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for component in (pipe.vae, pipe.text_encoder, pipe.transformer):
+        for name, tensor in sorted(component.state_dict().items()):
+            values = tensor.detach().flatten()
+            sample = values[:: max(1, len(values) // 256)][:256].float().cpu().numpy()
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(sample.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _attempt(job: Job, target: Path, model: _Model, settings: Settings, report: Report) -> None:
+    """Do one job and note its result or its failure."""
+    start = time.perf_counter()
+    try:
+        check_free(target, overwrite=settings.overwrite)
+        pictures = [rgba.read(path) for path in job.images]
+    except (OmniAlphaError, OSError, MemoryError) as error:
+        report.failures.append({"input": job.name, "error": _line(error, job)})
+        return
+    pipe, model_hash = model.get()  # not this picture's fault when it fails: it ends the run
+    try:
+        output: Any = pipe(
+            task=job.task.id,
+            images=pictures,
+            text=job.text,
+            num_targets=job.num_targets,
+            seed=settings.seed,
+            num_inference_steps=settings.steps,
+            true_cfg_scale=settings.guidance,
+            height=settings.height,
+            width=settings.width,
+        )
+        stack = output.stacks[0]
+        provenance = dict(stack.metadata or {}) | _provenance(job, settings, pipe, model_hash, stack.size)
+        write(stack, target, provenance, overwrite=settings.overwrite)
+    except Exception as error:
+        if not isinstance(error, OmniAlphaError | OSError) and not _is_out_of_memory(error):
+            raise
+        report.failures.append({"input": job.name, "error": _line(error, job)})
+        return
+    report.results.append(
+        {"output": str(target), "layers": [layer.name for layer in stack], "seconds": _seconds(start)} | provenance
+    )
+
+
+def _provenance(
+    job: Job, settings: Settings, pipe: "OmniAlphaPipeline", model_hash: str, size: tuple[int, int]
+) -> dict[str, Any]:
+    """What, beside the pipeline's own record, makes a result reproducible. No time stamp: same input, same bytes."""
+    from omnialpha import __version__
+
+    return {
+        "inputs": [path.name for path in job.images],
+        "num_targets": job.task.num_targets(job.num_targets),
+        "size": list(size),
+        "model": settings.model,
+        "adapter": settings.adapter,
+        "model_hash": model_hash,
+        "device": pipe.device.type,
+        "dtype": str(pipe.transformer.dtype).removeprefix("torch."),
+        "version": __version__,
+    }
+
+
+def _progress(pairs: list[tuple[Job, Path]], settings: Settings) -> Any:
+    """The pairs, with a bar on a terminal when there are several."""
+    if len(pairs) == 1 or settings.json:
+        return pairs
+    from tqdm import tqdm
+
+    return tqdm(pairs, unit="image", disable=None, file=sys.stderr)  # None: off where there is no terminal
+
+
+def _print(report: Report, settings: Settings) -> None:
+    """Tell what was done: JSON or a line per result on stdout, failures on stderr."""
+    if settings.json:
+        typer.echo(json.dumps({"results": report.results, "failures": report.failures}, indent=2, ensure_ascii=False))
+        return
+    for result in report.results:
+        typer.echo(f"{result['output']}  ({', '.join(result['layers'])}; {result['seconds']} s)")
+    for failure in report.failures:
+        typer.echo(f"error: {failure['error']}", err=True)
+    if report.failures and len(report.failures) + len(report.results) > 1:
+        typer.echo(f"{len(report.results)} done, {len(report.failures)} failed", err=True)
+
+
+def _show_notes(*, quiet: bool) -> None:
+    """Show what the library logs (a size or an orientation that was changed) on stderr, warnings only in a batch."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("omnialpha").setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def _line(error: BaseException, job: Job) -> str:
+    """One line about an error that names the file."""
+    if _is_out_of_memory(error):
+        return f"{job.name}: not enough memory; make it smaller with --size, or try --dtype bfloat16"
+    message = " ".join(str(error).split()) or type(error).__name__
+    return message if any(str(path) in message for path in job.images) else f"{job.name}: {message}"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Tell running out of memory from other errors: torch says it in a RuntimeError, differently per device."""
+    text = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    )
+
+
+def _seconds(start: float) -> float:
+    return round(time.perf_counter() - start, 2)

@@ -1,0 +1,210 @@
+"""The command line: `omnialpha COMMAND …` or `python -m omnialpha COMMAND …`.
+
+Every generating command makes a list of jobs (`jobs`) and runs it (`batch`); the options they share are in `settings`.
+Nothing here imports torch before something is generated. Exit codes: 0 all good, 1 something failed, 2 wrong usage,
+130 interrupted.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from omnialpha.apps import batch, info
+from omnialpha.apps.jobs import Job, guided_jobs
+from omnialpha.apps.settings import Settings, with_settings
+from omnialpha.errors import InputError, OmniAlphaError, nearest
+from omnialpha.tasks import task as find_task
+
+
+class _Group(TyperGroup):
+    """Commands whose expected errors become one line and an exit code instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # Typer ends quietly when the reader of a pipe is gone
+        except KeyboardInterrupt as error:
+            _fail(str(error) or "interrupted", code=130)
+        except InputError as error:
+            _fail(str(error), code=2)
+        except MemoryError:
+            _fail("not enough memory; close other programs, or see `omnialpha doctor`", code=1)
+        except (OmniAlphaError, OSError) as error:
+            _fail(str(error), code=1)
+
+
+def _fail(message: str, *, code: int) -> None:
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    raise typer.Exit(code)
+
+
+app = typer.Typer(
+    name="omnialpha",
+    cls=_Group,
+    help="Transparent images: matting, removal, layer decomposition, completion and text-to-image in RGBA.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Images = Annotated[
+    list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of pictures.", show_default=False)
+]
+Mask = Annotated[Path | None, typer.Option("--mask", help="Mask of the object, white on black, exact to the pixel.")]
+RoughMask = Annotated[Path | None, typer.Option("--rough-mask", help="Mask that covers the object generously.")]
+Trimap = Annotated[Path | None, typer.Option("--trimap", help="White: object, black: background, grey: unknown.")]
+Alpha = Annotated[Path | None, typer.Option("--alpha", help="Alpha matte of the object, or a cut-out of it.")]
+Layers = Annotated[int | None, typer.Option("--layers", min=1, help="Number of layers. Default: the task's smallest.")]
+
+
+@app.command()
+def tasks(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the 21 tasks: what goes in, what comes out."""
+    info.show_tasks(as_json=as_json)
+
+
+@app.command()
+@with_settings
+def generate(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to draw.", show_default=False)],
+    *,
+    settings: Settings,
+) -> None:
+    """Draw something on a transparent background."""
+    batch.run([Job(task=find_task("text_to_image"), text=text)], settings)
+
+
+@app.command()
+@with_settings
+def matte(
+    images: Images,
+    *,
+    text: Annotated[str | None, typer.Option("--text", help="What to cut out.")] = None,
+    mask: Mask = None,
+    rough_mask: RoughMask = None,
+    trimap: Trimap = None,
+    alpha: Alpha = None,
+    settings: Settings,
+) -> None:
+    """Cut the foreground out, with soft transparency. For several images a guide is a folder of guides."""
+    guides = {"precise_mask": mask, "rough_mask": rough_mask, "trimap": trimap, "alpha": alpha}
+    batch.run(guided_jobs("matting", images, guides, text=text), settings)
+
+
+@app.command()
+@with_settings
+def remove(
+    images: Images,
+    *,
+    mask: Mask = None,
+    rough_mask: RoughMask = None,
+    trimap: Trimap = None,
+    alpha: Alpha = None,
+    settings: Settings,
+) -> None:
+    """Remove the foreground and restore the background. For several images a guide is a folder of guides."""
+    guides = {"precise_mask": mask, "rough_mask": rough_mask, "trimap": trimap, "alpha": alpha}
+    batch.run(guided_jobs("removal", images, guides), settings)
+
+
+@app.command()
+@with_settings
+def decompose(
+    images: Images,
+    *,
+    layers: Layers = None,
+    mask: Mask = None,
+    rough_mask: RoughMask = None,
+    trimap: Trimap = None,
+    alpha: Alpha = None,
+    settings: Settings,
+) -> None:
+    """Take images apart into layers: foregrounds and complete background, as PSD, ORA or a folder of PNGs."""
+    guides = {"precise_mask": mask, "rough_mask": rough_mask, "trimap": trimap, "alpha": alpha}
+    batch.run(guided_jobs("decomposition", images, guides, num_targets=layers), settings)
+
+
+@app.command()
+@with_settings
+def complete(
+    *,
+    foreground: Annotated[list[Path] | None, typer.Option("--foreground", help="Cut-out; several are allowed.")] = None,
+    background: Annotated[Path | None, typer.Option("--background", help="Scene.")] = None,
+    text: Annotated[str, typer.Option("--text", help="What the result shows.", show_default=False)],
+    want: Annotated[str, typer.Option("--want", help="foreground, background or composite.", show_default=False)],
+    layers: Layers = None,
+    settings: Settings,
+) -> None:
+    """Add what is missing: a background to cut-outs, a foreground to a scene, or the finished picture to either."""
+    if (foreground is None) == (background is None):
+        raise InputError("give either --foreground (once or more) or --background")
+    given = "foreground" if foreground is not None else "background"
+    wanted = tuple(name for name in ("foreground", "background", "composite") if name != given)
+    if want not in wanted:
+        raise InputError(
+            f'--want "{want}" does not go with --{given}{nearest(want, wanted)}; use {" or ".join(wanted)}'
+        )
+    images = tuple(foreground) if foreground is not None else tuple(path for path in [background] if path is not None)
+    job = Job(task=find_task(f"{given}_to_{want}"), images=images, text=text, num_targets=layers)
+    batch.run([job], settings)
+
+
+@app.command()
+@with_settings
+def run(
+    task_id: Annotated[str, typer.Argument(metavar="TASK_ID", help="One of `omnialpha tasks`.", show_default=False)],
+    *,
+    image: Annotated[list[Path] | None, typer.Option("--image", help="Input, in the task's order; repeat it.")] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Caption, for tasks that take one.")] = None,
+    layers: Layers = None,
+    settings: Settings,
+) -> None:
+    """Run any task by its id."""
+    job = Job(task=find_task(task_id), images=tuple(image or ()), text=text, num_targets=layers)
+    batch.run([job], settings)
+
+
+@app.command("convert-vae")
+def convert_vae(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of an RGB VAE.", show_default=False)],
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="Folder to write.", show_default=False)],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing folder.")] = False,
+) -> None:
+    """Make a four-channel VAE from an RGB VAE by opaque initialisation (Eq. 4)."""
+    from omnialpha.apps.convert import convert_vae as convert  # imports torch
+
+    convert(source, destination, overwrite=overwrite)
+    typer.echo(str(destination))
+
+
+@app.command()
+def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the checkpoints with a name: where they are, their size and licence."""
+    info.show_models(as_json=as_json)
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Report versions, device, memory, missing extras, and which checkpoint fits."""
+    info.show_doctor(as_json=as_json)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from omnialpha import __version__
+
+        typer.echo(f"omnialpha {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the `omnialpha` command."""
+    app()

@@ -1,0 +1,153 @@
+"""What the command line tells about itself: `tasks`, `models`, `doctor`. Torch is imported by `doctor` only."""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from omnialpha.hub import CHECKPOINTS, EMBEDDED, Checkpoint
+from omnialpha.tasks import SEVERAL, TASKS
+
+# Memory to hold the weights and run once, in GB: measured for nano, for "omnialpha" 58 GB of bfloat16 weights.
+_MEMORY_GB = {"nano": 1.0, "omnialpha": 64.0}
+_PACKAGES = ("torch", "diffusers", "transformers", "peft", "pillow", "psd-tools", "numpy", "scipy")
+
+
+def show_tasks(*, as_json: bool) -> None:
+    """Print the 21 tasks."""
+    rows = [
+        {"id": t.id, "category": t.category, "inputs": t.inputs, "text": t.text, "targets": t.targets}
+        for t in TASKS.values()
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+
+    def slots(names: tuple[str, ...]) -> str:
+        return ", ".join("foreground…" if name == SEVERAL else name for name in names) or "–"
+
+    _table(
+        ["TASK", "PICTURES IN", "TEXT", "LAYERS OUT"],
+        [[t.id, slots(t.inputs), t.text or "–", slots(t.targets)] for t in TASKS.values()],
+    )
+
+
+def show_models(*, as_json: bool) -> None:
+    """Print the checkpoints that have a name."""
+    rows = [_model(checkpoint) for checkpoint in CHECKPOINTS.values()]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        typer.echo(f"{row['name']}: {row['summary']}")
+        typer.echo(f"  weights  {row['where']}, {row['size']}")
+        typer.echo(f"  licence  {row['licence']}")
+    typer.echo("Also --model FOLDER or OWNER/NAME (saved by save_pretrained), with --adapter for the released layout.")
+
+
+def show_doctor(*, as_json: bool) -> None:
+    """Print versions, device, memory, extras, and which checkpoint fits."""
+    report = examine()
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+        return
+    for name, version in report["versions"].items():
+        typer.echo(f"{name:<14}{version}")
+    device = report["device"]
+    typer.echo(f"{'device':<14}{device['name']} ({device['type']}), {device['memory_gb']:.1f} GB free")
+    for extra, missing in report["missing_extras"].items():
+        state = f"missing {', '.join(missing)}; pip install 'omnialpha[{extra}]'" if missing else "installed"
+        typer.echo(f"{'extra ' + extra:<14}{state}")
+    for name, fits in report["fits"].items():
+        typer.echo(f"{'model ' + name:<14}{'fits' if fits else 'does not fit'} (about {_MEMORY_GB[name]:g} GB)")
+
+
+def examine() -> dict[str, Any]:
+    """Collect what `doctor` reports.
+
+    Returns:
+        JSON values: versions, device (type, name, memory_gb), missing_extras (extra → missing packages) and fits
+        (checkpoint → whether its weights fit into the device's free memory).
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        kind, name, free = "cuda", torch.cuda.get_device_name(), torch.cuda.mem_get_info()[0] / 1e9
+    else:
+        kind, name, free = "cpu", f"{os.cpu_count()} CPU cores", _free_memory() / 1e9
+    versions = {"omnialpha": _version("omnialpha"), "python": platform.python_version()}
+    return {
+        "versions": versions | {name: _version(name) for name in _PACKAGES},
+        "device": {"type": kind, "name": name, "memory_gb": free},
+        "missing_extras": _missing_extras(),
+        "fits": {name: needed <= free for name, needed in _MEMORY_GB.items()},
+    }
+
+
+def _model(checkpoint: Checkpoint) -> dict[str, str]:
+    """One checkpoint for `models`."""
+    if checkpoint.base is not None:
+        where = f"hub: {checkpoint.base} with {checkpoint.adapter}"
+        size = f"about {checkpoint.download_gb:g} GB to download"
+    else:
+        folder = EMBEDDED / checkpoint.name
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        where = "embedded in the package"
+        size = f"{sum(path.stat().st_size for path in files) / 1e6:.0f} MB" if files else "not in this build"
+    return {
+        "name": checkpoint.name,
+        "summary": checkpoint.summary,
+        "where": where,
+        "size": size,
+        "licence": checkpoint.licence,
+    }
+
+
+def _missing_extras() -> dict[str, list[str]]:
+    """Each extra of the package and those of its packages that are not installed."""
+    missing: dict[str, list[str]] = {}
+    try:
+        requirements = importlib.metadata.requires("omnialpha") or []
+    except importlib.metadata.PackageNotFoundError:  # run from a source folder that was never installed
+        requirements = []
+    for requirement in requirements:
+        found = re.match(r"([\w.-]+).*\bextra == ['\"]([\w-]+)['\"]", requirement)
+        if found is None:
+            continue
+        package, extra = found.groups()
+        packages = missing.setdefault(extra, [])
+        if _version(package) == "not installed":
+            packages.append(package)
+    return missing
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _free_memory() -> int:
+    """Bytes of main memory that programs can still get."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+        available = re.search(r"^MemAvailable:\s*(\d+) kB", text, flags=re.MULTILINE)
+        if available:
+            return int(available[1]) * 1024
+    except OSError:
+        pass  # not Linux: count what is not used at all
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+
+
+def _table(header: list[str], rows: list[list[str]]) -> None:
+    """Print aligned columns."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    for row in [header, *rows]:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

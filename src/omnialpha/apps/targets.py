@@ -1,0 +1,125 @@
+"""Where results go, and how they are written with their provenance.
+
+`plan` turns `--output` and `--format` into one path per job before anything is computed; `write` saves a stack there.
+A single layer is a PNG that carries its provenance; a layered file has it in a JSON beside it as well.
+"""
+
+import json
+import string
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omnialpha.apps.jobs import Job
+from omnialpha.apps.settings import FORMATS, Settings
+from omnialpha.errors import InputError, OutputError, nearest
+from omnialpha.imaging.layers import LayerStack
+from omnialpha.imaging.rgba import atomic_write, save_png
+
+FIELDS = ("stem", "task", "seed")
+SUFFIXES = tuple(f".{name}" for name in FORMATS)
+
+
+def plan(jobs: Sequence[Job], settings: Settings) -> list[Path]:
+    """Choose the file (or folder of PNGs) of each job.
+
+    Args:
+        jobs: What will be done.
+        settings: `output`, `format` and `seed` of it.
+
+    Returns:
+        One path per job. A path without suffix is a folder of PNGs.
+
+    Raises:
+        InputError: An unknown suffix or field, a format that cannot hold the layers, or one path for two jobs.
+    """
+    targets = [_target(job, settings) for job in jobs]
+    first: dict[Path, Job] = {}
+    for job, target in zip(jobs, targets, strict=True):
+        if target in first:
+            raise InputError(
+                f"{first[target].name} and {job.name} would both be written to {target}; "
+                "use a folder or a template with {stem}, and different names"
+            )
+        first[target] = job
+    return targets
+
+
+def check_free(target: Path, *, overwrite: bool) -> None:
+    """Refuse an existing target before time is spent on its content.
+
+    Raises:
+        OutputError: It exists and may not be replaced.
+    """
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target}: exists already; choose another name or pass --overwrite")
+
+
+def write(stack: LayerStack, target: Path, provenance: dict[str, Any], *, overwrite: bool) -> None:
+    """Write a result with its provenance; each file appears whole or not at all.
+
+    Args:
+        stack: Layers, back to front.
+        target: From `plan`.
+        provenance: JSON values.
+        overwrite: Replace an existing target.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    stack.metadata = provenance
+    if target.suffix.lower() == ".png":
+        save_png(stack[0].image, target, provenance, overwrite=overwrite)
+        return
+    stack.save(target, overwrite=overwrite)
+    if target.suffix:  # a folder of PNGs has its own manifest
+        with atomic_write(target.with_name(f"{target.name}.json"), overwrite=True) as temporary:
+            temporary.write_text(json.dumps(provenance, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _target(job: Job, settings: Settings) -> Path:
+    """The path of one job."""
+    count = job.task.num_targets(job.num_targets)
+    output = settings.output
+    if output is None:
+        output = "{stem}_{task}"
+    elif "{" not in output and (output.endswith("/") or Path(output).is_dir() or not Path(output).suffix):
+        # Checked before the fields are filled in: a folder may have any name.
+        return Path(output) / _named("{stem}_{task}", job, settings, _suffix(count, settings.format))
+    suffix = Path(output).suffix.lower()
+    if not suffix or "}" in suffix:
+        return _named(output, job, settings, _suffix(count, settings.format))
+    if suffix not in SUFFIXES:
+        raise InputError(
+            f'{output}: cannot write "{suffix}"{nearest(suffix, SUFFIXES)}; use {", ".join(SUFFIXES)}, '
+            "or end the name of a folder with /"
+        )
+    if settings.format is not None and suffix != f".{settings.format}":
+        raise InputError(
+            f"--output {output} and --format {settings.format} contradict each other; leave one of them out"
+        )
+    if suffix == ".png" and count > 1:
+        raise InputError(
+            f"{output}: {job.task.id} gives {count} layers and a PNG holds one; use .psd, .ora or a folder"
+        )
+    return _named(output, job, settings, "")
+
+
+def _suffix(count: int, format: str | None) -> str:
+    """Suffix for a number of layers; several as PNG are a folder, which has none."""
+    if format is None:
+        format = "png" if count == 1 else "psd"
+    return "" if format == "png" and count > 1 else f".{format}"
+
+
+def _named(template: str, job: Job, settings: Settings, suffix: str) -> Path:
+    """Fill in a template's fields."""
+    try:
+        names = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+    except ValueError as error:
+        raise InputError(f"--output {template}: {error}; write fields as {{stem}}, {{task}} or {{seed}}") from error
+    for name in sorted(names.difference(FIELDS)):
+        raise InputError(
+            f"--output: unknown field {{{name}}}{nearest(name, FIELDS)}; use {{stem}}, {{task}} and {{seed}}"
+        )
+    return Path(template.format(stem=job.stem, task=job.task.id, seed=settings.seed) + suffix)
