@@ -50,10 +50,6 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, str]]:
         stream = path.open("rb")
     except OSError as error:
         raise ImageError(f"{path}: cannot be opened ({_reason(error)}); check its permissions") from error
-    except ValueError as error:  # ImageError is one too: only Python's own complaint about a null byte is reworded
-        if isinstance(error, ImageError):
-            raise
-        raise ImageError(f"{str(path)!r}: is not a possible file name ({error})") from error
     with stream:
         yield stream, str(path)
 

@@ -202,8 +202,8 @@ def _smallest_alpha(target: np.ndarray, stack: np.ndarray) -> np.ndarray:
         ρ ≥ φ(i − f) / (1 − i(1 − φ) − fφ)     where it is too dark,
 
     and the alphas ask ρ ≥ (ι − φ)/(1 − φ). Half a step of the target's colour is left as slack, so that differences
-    which rounding removes cost nothing; so is a whole step of alpha, so that a background that is opaque but for
-    rounding does not turn the residual into a copy of the image.
+    which rounding removes cost nothing; so is a whole step of alpha where there is anything, so that a background
+    that is opaque but for rounding does not turn the residual into a copy of the image.
 
     Args:
         target: ``(H, W, 4)`` straight alpha.
@@ -214,11 +214,13 @@ def _smallest_alpha(target: np.ndarray, stack: np.ndarray) -> np.ndarray:
     """
     slack = 0.5 / 255
     colour, phi = stack[..., :3], stack[..., 3:]
+    phi_steps, target_steps = np.rint(255 * phi), np.rint(255 * target[..., 3:])
+    too_transparent = (target_steps - phi_steps > 1) | (phi_steps == 0)
     darker, brighter = np.minimum(target[..., :3] + slack, 1), np.maximum(target[..., :3] - slack, 0)
     bounds = (
         _ratio(phi * (colour - darker), darker * (1 - phi) + colour * phi),
         _ratio(phi * (brighter - colour), 1 - brighter * (1 - phi) - colour * phi),
-        _ratio(np.where(np.rint(255 * target[..., 3:]) - np.rint(255 * phi) > 1, target[..., 3:] - phi, 0), 1 - phi),
+        _ratio(np.where(too_transparent, target[..., 3:] - phi, 0), 1 - phi),
     )
     smallest = np.maximum.reduce([bound.max(axis=-1) for bound in bounds])
     steps: np.ndarray = np.ceil(np.minimum(smallest, 1) * 255 - 1e-3)  # 1e-3: an exact step must stay that step
