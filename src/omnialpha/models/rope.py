@@ -4,8 +4,8 @@ Every token gets a position on three axes, (z, y, x). z is the layer: inputs at 
 text behind the last input. Only differences of positions reach the attention scores, so a global shift of z changes
 nothing, and the stock positions of Qwen-Image-Edit (targets first, then inputs, counted from 0) are these shifted by m.
 
-`layer_indices` gives z for a sequence [targets | inputs]; `MSRoPEBiL` takes the place of `transformer.pos_embed` and
-reads z from the image shapes that the caller passes: `[[(1, h, w, z), ...]] * batch`.
+`layer_indices` gives z for a sequence [targets | inputs], `token_positions` all three axes. `MSRoPEBiL` takes the
+place of `transformer.pos_embed` and reads z from the image shapes that the caller passes: `[[(1, h, w, z), …]] * batch`.
 
 Shape suffixes: S image tokens, T text tokens, A axes (3), D half of the head dimension.
 """
@@ -65,10 +65,21 @@ def text_start(shapes: list[LayerShape]) -> tuple[int, int]:
     return start - num_targets, start
 
 
-class MSRoPEBiL(nn.Module):
-    """Rotary factors for images on explicit layers and for the text, called like diffusers' `QwenEmbedRope`.
+def token_positions(
+    shapes: list[LayerShape], num_text_tokens: int, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """(z, y, x) of every image token (S, 3) and every text token (T, 3), as integers.
 
     Rows and columns are centred on each image (the stock `scale_rope`), so images of different sizes share a centre.
+    """
+    images_SA = torch.cat([_image_positions(rows, columns, z, device) for _, rows, columns, z in shapes])
+    z_text, yx_text = text_start(shapes)
+    steps_T = torch.arange(num_text_tokens, device=device)
+    return images_SA, torch.stack([steps_T + z_text, steps_T + yx_text, steps_T + yx_text], dim=-1)
+
+
+class MSRoPEBiL(nn.Module):
+    """Rotary factors for images on explicit layers and for the text, called like diffusers' `QwenEmbedRope`.
 
     Args:
         axes_dim: how many channels of a head each of (z, y, x) rotates; even numbers, `config.axes_dims_rope`.
@@ -108,14 +119,11 @@ class MSRoPEBiL(nn.Module):
         if any(len(shape) != 4 or shape[0] != 1 for shape in shapes):
             raise InputError(f"expected image shapes (1, rows, columns, z), received {shapes}")
 
-        images_SA = torch.cat([_image_positions(rows, columns, z, device) for _, rows, columns, z in shapes])
-        z_text, yx_text = text_start(shapes)
-        steps_T = torch.arange(int(max_txt_seq_len), device=device)
-        text_TA = torch.stack([steps_T + z_text, steps_T + yx_text, steps_T + yx_text], dim=-1)
-        return self._rotations(images_SA), self._rotations(text_TA)
+        images_SA, text_TA = token_positions(shapes, int(max_txt_seq_len), device)
+        return self.rotations(images_SA), self.rotations(text_TA)
 
-    def _rotations(self, positions_SA: Tensor) -> Tensor:
-        """exp(i · position · frequency) for the channels of all axes, (S, D)."""
+    def rotations(self, positions_SA: Tensor) -> Tensor:
+        """exp(i · position · frequency) for the channels of all axes: positions (S, 3) to complex64 (S, D)."""
         angles = []
         for positions_S, dim in zip(positions_SA.unbind(-1), self.axes_dim, strict=True):
             # Written as the stock model writes it: float32 frequencies differ in the last bit otherwise.
