@@ -153,7 +153,8 @@ def test_bmp_and_jpeg_are_opaque() -> None:
     samples = _noise(3)
     np.testing.assert_array_equal(decode(_file(Image.fromarray(samples), "BMP")), _rgba(samples))
     buffer = _file(Image.fromarray(samples), "JPEG")
-    reference = cv2.imdecode(np.frombuffer(buffer.getvalue(), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    reference = cv2.imdecode(np.frombuffer(buffer.getvalue(), np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert reference is not None
     decoded = decode(buffer)
     assert np.abs(decoded[..., :3].astype(int) - reference).max() <= 3  # two implementations of the inverse DCT
     assert (decoded[..., 3] == 255).all()

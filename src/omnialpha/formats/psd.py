@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from logging import getLogger
 from typing import Any
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 import numpy as np
 from PIL import Image
@@ -35,6 +36,16 @@ _LONGEST_SIDE = 30_000  # of a PSD; Photoshop's larger PSB is another format
 _LONGEST_NAME = 255
 _MAX_ALLOC_BYTES = 4 << 30  # what psd-tools may take for one picture, at most
 _NAMESPACE = "https://omnialpha.invalid/ns/1.0/"  # a name, not an address
+
+_XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about="" xmlns:omnialpha="{namespace}">
+   <omnialpha:metadata>{json}</omnialpha:metadata>
+  </rdf:Description>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="w"?>"""
 
 
 def write(stack: LayerStack, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -150,13 +161,7 @@ def _masked(image: Image.Image, item: PSDLayer) -> Image.Image:
 
 def _to_xmp(metadata: dict[str, Any]) -> bytes:
     """Adobe's metadata packet with one property of ours, the JSON."""
-    rdf = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-    packet = ElementTree.Element("{adobe:ns:meta/}xmpmeta")
-    description = ElementTree.SubElement(ElementTree.SubElement(packet, f"{{{rdf}}}RDF"), f"{{{rdf}}}Description")
-    description.set(f"{{{rdf}}}about", "")
-    ElementTree.SubElement(description, f"{{{_NAMESPACE}}}metadata").text = json.dumps(metadata)
-    begin = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
-    return f'{begin}{ElementTree.tostring(packet, encoding="unicode")}\n<?xpacket end="w"?>'.encode()
+    return _XMP.format(namespace=_NAMESPACE, json=escape(json.dumps(metadata))).encode()
 
 
 def _metadata(document: PSDImage, name: str) -> dict[str, Any]:
