@@ -114,15 +114,3 @@ def test_generated_pages_are_current() -> None:
     assert (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8") == build.tasks_page()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme == build.readme_with_table(readme)
-
-
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
-)
-def test_files_named_in_the_documents_exist(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    links = [target for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in target]
-    missing = [target for target in links if not (page.parent / target).exists()]
-    named = re.findall(r"`((?:src|tests|docs|benchmarks|examples)/[\w./-]+)`", text)
-    missing += [name for name in named if not (ROOT / name).exists()]
-    assert not missing
