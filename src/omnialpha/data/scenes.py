@@ -1,0 +1,202 @@
+"""Draw synthetic scenes: RGBA cut-outs placed over photographs, with every layer known exactly.
+
+A `Corpus` holds the prepared cut-outs and backgrounds of `omnialpha.data.corpora` in memory; `draw_scene` composes one
+`Scene` from it, seeded, so that sample i of step s is the same picture in every run. A scene is what the 21 tasks are
+made from (Table 1): foregrounds front to back, the background, their composite, and a caption for each.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from omnialpha.errors import InputError
+from omnialpha.tasks import TASKS
+
+PHOTO_WEIGHT = 3.0  # photographs are the minority of the cut-outs and what users bring: draw them more often
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cutout:
+    """One foreground: a premultiplied PIL image (mode "RGBa", so that resizing blends colours correctly)."""
+
+    image: Image.Image
+    caption: str
+    name: str
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backdrop:
+    """One opaque background photograph."""
+
+    image: Image.Image
+    caption: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """Layers of one picture, all of the same size.
+
+    Attributes:
+        foregrounds: front to back, float32 (H, W, 4) in [0, 1], straight alpha, RGB 0 where alpha is 0.
+        background: float32 (H, W, 4), opaque.
+        composite: float32 (H, W, 4), opaque: the foregrounds over the background.
+        captions: one per foreground.
+        background_caption: what the background shows.
+    """
+
+    foregrounds: tuple[np.ndarray, ...]
+    background: np.ndarray
+    composite: np.ndarray
+    captions: tuple[str, ...]
+    background_caption: str
+
+    @property
+    def composite_caption(self) -> str:
+        """Caption of the whole picture."""
+        return " and ".join(self.captions) + ", " + self.background_caption
+
+
+class Corpus:
+    """Prepared cut-outs and backgrounds of one split, decoded into memory.
+
+    Args:
+        folder: output of `omnialpha.data.corpora.prepare`, with its `index.jsonl`.
+        split: "train" or "test".
+
+    Raises:
+        InputError: there is no index, or the split has no foregrounds or no backgrounds.
+    """
+
+    def __init__(self, folder: str | Path, split: str) -> None:
+        index = Path(folder) / "index.jsonl"
+        if not index.is_file():
+            raise InputError(f"{folder}: no index.jsonl; make it with `python -m omnialpha.data.corpora {folder}`.")
+        records = [json.loads(line) for line in index.read_text().splitlines()]
+        records = sorted((r for r in records if r["split"] == split), key=lambda r: r["id"])
+        self.cutouts = [_read_cutout(index.parent, r) for r in records if r["kind"] == "foreground"]
+        self.backdrops = [_read_backdrop(index.parent, r) for r in records if r["kind"] == "background"]
+        if not self.cutouts or not self.backdrops:
+            raise InputError(f"{index}: split {split!r} has {len(self.cutouts)} cut-outs, {len(self.backdrops)} scenes.")
+        weights = np.array([cutout.weight for cutout in self.cutouts])
+        self.weights = weights / weights.sum()
+
+    def words(self) -> list[str]:
+        """All captions and, a few times over, all wordings of the tasks: what a tokenizer is trained on."""
+        wordings = [wording.replace("{text}", "") for t in TASKS.values() for wording in (t.instruction, *t.paraphrases)]
+        return 3 * wordings + [picture.caption for picture in (*self.cutouts, *self.backdrops)]
+
+
+def draw_scene(corpus: Corpus, rng: np.random.Generator, size: int, num_foregrounds: int = 1) -> Scene:
+    """Compose a random scene.
+
+    Args:
+        corpus: where cut-outs and backgrounds come from.
+        rng: source of every choice.
+        size: side of the square picture, pixels.
+        num_foregrounds: how many cut-outs, at least one; later ones may overlap earlier ones.
+
+    Returns:
+        The scene with its layers.
+    """
+    background = _draw_background(corpus, rng, size)
+    picks = rng.choice(len(corpus.cutouts), num_foregrounds, replace=False, p=corpus.weights)
+    backdrop_caption, background = background
+    low, high = (0.45, 0.95) if num_foregrounds == 1 else (0.35, 0.7)
+    front_to_back = [
+        place(corpus.cutouts[pick].image, rng, size, scale=rng.uniform(low, high), anchor=anchor)
+        for pick, anchor in zip(picks, _anchors(rng, num_foregrounds), strict=True)
+    ]
+    composite = background
+    for layer in reversed(front_to_back):
+        composite = composite_over(layer, composite)
+    return Scene(
+        foregrounds=tuple(front_to_back),
+        background=background,
+        composite=composite,
+        captions=tuple(corpus.cutouts[pick].caption for pick in picks),
+        background_caption=backdrop_caption,
+    )
+
+
+def place(
+    cutout: Image.Image, rng: np.random.Generator, size: int, *, scale: float, anchor: tuple[float, float]
+) -> np.ndarray:
+    """Put a cut-out on an empty square canvas, with a random mirror, tilt and brightness.
+
+    Args:
+        cutout: premultiplied "RGBa" image.
+        rng: source of mirror, tilt and brightness.
+        size: side of the canvas, pixels.
+        scale: longest side of the cut-out as a share of the canvas.
+        anchor: centre of the cut-out, (x, y) in [0, 1].
+
+    Returns:
+        float32 (size, size, 4), straight alpha, RGB 0 where alpha is 0.
+    """
+    if rng.random() < 0.5:
+        cutout = cutout.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    angle = float(rng.normal(0, 8))
+    if abs(angle) > 4:
+        # Rotating premultiplied channels separately keeps colours clean: PIL's rotate knows no "RGBa".
+        bands = [band.rotate(angle, Image.Resampling.BILINEAR, expand=True) for band in cutout.split()]
+        cutout = Image.merge("RGBa", bands)
+    factor = scale * size / max(cutout.size)
+    shape = (max(1, round(cutout.width * factor)), max(1, round(cutout.height * factor)))
+    cutout = cutout.resize(shape, Image.Resampling.BICUBIC if factor < 1 else Image.Resampling.BILINEAR)
+    canvas = Image.new("RGBa", (size, size))
+    canvas.paste(cutout, (round(anchor[0] * size - shape[0] / 2), round(anchor[1] * size - shape[1] / 2)))
+    premultiplied = np.asarray(canvas, dtype=np.float32) / 255
+    alpha = premultiplied[..., 3:]
+    colour = np.divide(premultiplied[..., :3], alpha, out=np.zeros_like(premultiplied[..., :3]), where=alpha > 0)
+    colour = np.clip(colour * rng.uniform(0.75, 1.15), 0, 1)
+    return np.concatenate([colour, alpha], axis=-1)
+
+
+def composite_over(front: np.ndarray, opaque: np.ndarray) -> np.ndarray:
+    """Lay a straight-alpha layer over an opaque picture: C = α·F + (1 − α)·B, both (H, W, 4)."""
+    alpha = front[..., 3:]
+    out = opaque.copy()
+    out[..., :3] = front[..., :3] * alpha + opaque[..., :3] * (1 - alpha)
+    return out
+
+
+def _anchors(rng: np.random.Generator, count: int) -> Sequence[tuple[float, float]]:
+    """Centres spread from left to right in random order, so that several objects overlap only in part."""
+    if count == 1:
+        return [(float(rng.uniform(0.35, 0.65)), float(rng.uniform(0.35, 0.65)))]
+    columns = rng.permutation(count)
+    step = 1 / count
+    return [((c + float(rng.uniform(0.3, 0.7))) * step, float(rng.uniform(0.35, 0.65))) for c in columns]
+
+
+def _draw_background(corpus: Corpus, rng: np.random.Generator, size: int) -> tuple[str, np.ndarray]:
+    backdrop = corpus.backdrops[rng.integers(len(corpus.backdrops))]
+    width, height = backdrop.image.size
+    side = rng.uniform(0.4, 1.0) * min(width, height)
+    left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)
+    image = backdrop.image.resize(
+        (size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side), reducing_gap=2.0
+    )
+    if rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    colour = np.asarray(image, dtype=np.float32) / 255
+    colour = np.clip(colour * rng.uniform(0.8, 1.2, 3).astype(np.float32), 0, 1)
+    return backdrop.caption, np.concatenate([colour, np.ones_like(colour[..., :1])], axis=-1)
+
+
+def _read_cutout(root: Path, record: dict) -> Cutout:
+    with Image.open(root / record["path"]) as image:
+        premultiplied = image.convert("RGBA").convert("RGBa")
+    weight = PHOTO_WEIGHT if record["photographic"] else 1.0
+    return Cutout(image=premultiplied, caption=record["caption"], name=record["object"], weight=weight)
+
+
+def _read_backdrop(root: Path, record: dict) -> Backdrop:
+    with Image.open(root / record["path"]) as image:
+        return Backdrop(image=image.convert("RGB"), caption=record["caption"], name=record["object"])

@@ -1,0 +1,220 @@
+"""The alpha-aware VAE: opaque initialisation (Eq. 4), the released weights, and the single-frame fast path.
+
+An RGBA VAE is diffusers' own `AutoencoderKLQwenImage(input_channels=4)` (or a 4-channel `AutoencoderKL`): no subclass.
+`opaque_init` grows the alpha channel onto an RGB VAE without changing what it does, `load_rgba_vae` opens the
+`rgba_vae/` folder of the released adapter, and `single_frame` makes the causal 3-D convolutions of the Qwen VAE run
+as 2-D convolutions whenever they see one frame, which for images is always.
+
+Shape suffixes: B batch, C channels, T frames, H height, W width.
+"""
+
+import json
+import types
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, AutoencoderKLQwenImage
+from diffusers.models.autoencoders.autoencoder_kl_qwenimage import QwenImageCausalConv3d, QwenImageRMS_norm
+from diffusers.models.autoencoders.vae import DecoderOutput
+from safetensors.torch import load_file
+from torch import Tensor
+
+from omnialpha.errors import CheckpointError, InputError
+
+Vae = TypeVar("Vae", AutoencoderKLQwenImage, AutoencoderKL)
+
+RELEASED_CLASS = "AutoencoderKLQwenImageAlpha"
+OPAQUE = 1.0  # alpha = 1 in the VAE's [-1, 1] range
+
+
+def opaque_init(rgb_vae: Vae) -> Vae:
+    """Return an RGBA VAE that starts as the given RGB VAE (Eq. 4, opaque initialisation).
+
+    RGB weights are copied; the weights that read alpha and the weights that write alpha are zero, and the bias of the
+    alpha output is 1. So the RGB reconstruction is the RGB VAE's, the input's alpha is ignored, and the output's alpha
+    is exactly opaque.
+
+    Args:
+        rgb_vae: an `AutoencoderKLQwenImage` or `AutoencoderKL` with 3 image channels. It is not changed.
+
+    Returns:
+        A new VAE of the same class, dtype and device with 4 image channels.
+
+    Raises:
+        InputError: the VAE is of another class or does not have 3 image channels.
+    """
+    if isinstance(rgb_vae, AutoencoderKLQwenImage):
+        channels = {"input_channels": 4}
+    elif isinstance(rgb_vae, AutoencoderKL):
+        channels = {"in_channels": 4, "out_channels": 4}
+    else:
+        raise InputError(
+            f"opaque_init takes an AutoencoderKLQwenImage or AutoencoderKL, not {type(rgb_vae).__name__}: "
+            "load the RGB VAE with diffusers first."
+        )
+    found = rgb_vae.encoder.conv_in.in_channels
+    if found != 3:
+        raise InputError(f"opaque_init takes an RGB VAE (3 channels), this one has {found}: it needs no initialisation.")
+
+    rgba_vae = type(rgb_vae).from_config({**rgb_vae.config, **channels})
+    state = {name: value.clone() for name, value in rgb_vae.state_dict().items()}
+    for name, axis, fill in (
+        ("encoder.conv_in.weight", 1, 0.0),
+        ("decoder.conv_out.weight", 0, 0.0),
+        ("decoder.conv_out.bias", 0, OPAQUE),
+    ):
+        alpha = torch.full_like(state[name].narrow(axis, 0, 1), fill)
+        state[name] = torch.cat([state[name], alpha], dim=axis)
+    rgba_vae.load_state_dict(state)
+    rgba_vae.to(rgb_vae.device, rgb_vae.dtype)
+    return rgba_vae.train(rgb_vae.training)
+
+
+def load_rgba_vae(folder: str | Path, *, dtype: torch.dtype | None = None) -> AutoencoderKLQwenImage:
+    """Open an RGBA VAE folder: the released `AutoencoderKLQwenImageAlpha` layout or diffusers' own.
+
+    The released class is `AutoencoderKLQwenImage` with `in_channels` and `out_channels` in its config instead of
+    `input_channels`; its weights have the same names, so they load unchanged.
+
+    Args:
+        folder: holds `config.json` and `diffusion_pytorch_model.safetensors`.
+        dtype: dtype of the weights; that of the file when not given.
+
+    Returns:
+        The VAE in evaluation mode, with the single-frame fast path on.
+
+    Raises:
+        CheckpointError: a file is missing, or the folder holds something else.
+    """
+    folder = Path(folder)
+    config_file, weights_file = folder / "config.json", folder / "diffusion_pytorch_model.safetensors"
+    for file in (config_file, weights_file):
+        if not file.is_file():
+            raise CheckpointError(f"{folder}: no {file.name}; an RGBA VAE folder holds config.json and the weights.")
+    config = json.loads(config_file.read_text())
+    if config.get("_class_name") == RELEASED_CLASS:
+        image_channels = {config.pop("in_channels", None), config.pop("out_channels", None)}
+        if image_channels != {4}:
+            raise CheckpointError(f"{config_file}: expected in_channels = out_channels = 4, found {image_channels}.")
+        config |= {"_class_name": AutoencoderKLQwenImage.__name__, "input_channels": 4}
+    if config.get("_class_name") != AutoencoderKLQwenImage.__name__ or config.get("input_channels") != 4:
+        raise CheckpointError(
+            f"{config_file}: expected {RELEASED_CLASS} or AutoencoderKLQwenImage with input_channels 4, "
+            f"found {config.get('_class_name')} with input_channels {config.get('input_channels', 3)}."
+        )
+    vae = AutoencoderKLQwenImage.from_config(config)
+    state = load_file(weights_file)
+    missing, unexpected = vae.load_state_dict(state, strict=False)
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{weights_file}: weights do not fit the config ({len(missing)} missing, {len(unexpected)} unexpected, "
+            f"first: {(missing + unexpected)[0]})."
+        )
+    vae.to(dtype if dtype is not None else state["encoder.conv_in.weight"].dtype)
+    return single_frame(vae.eval())
+
+
+def encode_frame(vae: AutoencoderKLQwenImage, x_BCHW: Tensor) -> Tensor:
+    """Encode one frame: images in [-1, 1] to the moments (mean, log-variance) of the posterior.
+
+    Args:
+        vae: a VAE prepared by `single_frame`.
+        x_BCHW: (B, 4, H, W) images; H and W are multiples of the VAE's compression.
+
+    Returns:
+        (B, 2·z, H/8, W/8) moments.
+    """
+    x_BCTHW = x_BCHW.contiguous(memory_format=torch.channels_last).unsqueeze(2)
+    # Without a feature cache the temporal resampling convolutions are skipped, as the stock code does for frame one.
+    return vae.quant_conv(vae.encoder(x_BCTHW)).squeeze(2)
+
+
+def decode_frame(vae: AutoencoderKLQwenImage, z_BCHW: Tensor) -> Tensor:
+    """Decode one frame: latents to images, not clamped (so that gradients reach values beyond [-1, 1]).
+
+    Args:
+        vae: a VAE prepared by `single_frame`.
+        z_BCHW: (B, z, h, w) latents, not normalised.
+
+    Returns:
+        (B, 4, 8h, 8w) images, nominally in [-1, 1].
+    """
+    z_BCTHW = z_BCHW.contiguous(memory_format=torch.channels_last).unsqueeze(2)
+    return vae.decoder(vae.post_quant_conv(z_BCTHW)).squeeze(2)
+
+
+def single_frame(vae: Vae) -> Vae:
+    """Turn on the single-frame fast path of an `AutoencoderKLQwenImage`, in place.
+
+    A causal 3-D convolution over one frame sees zeros in all but its last temporal tap, so it equals a 2-D convolution
+    with `weight[:, :, -1]`; and nothing has to be cached for a next frame. Results equal the stock ones to float32
+    rounding. Videos (T > 1) and tiling keep the stock path. Weights, their names, config and class stay the same, so
+    `save_pretrained`, `to`, half precision, deepcopy, checkpointing and training behave as before.
+
+    Args:
+        vae: changed in place; an `AutoencoderKL`, which has no frames, is returned as it is.
+
+    Returns:
+        The same VAE.
+    """
+    if not isinstance(vae, AutoencoderKLQwenImage):
+        return vae
+    for module in vae.modules():
+        if type(module) is QwenImageCausalConv3d:
+            module.__class__ = _FrameConv
+        elif type(module) is QwenImageRMS_norm and module.channel_first:
+            module.__class__ = _FrameNorm
+    vae._encode = types.MethodType(_encode, vae)
+    vae._decode = types.MethodType(_decode, vae)
+    return vae
+
+
+class _FrameConv(QwenImageCausalConv3d):
+    """The causal convolution with a 2-D shortcut for one frame without history."""
+
+    def forward(self, x_BCTHW: Tensor, cache_x: Tensor | None = None) -> Tensor:
+        if x_BCTHW.shape[2] > 1 or cache_x is not None:
+            return super().forward(x_BCTHW, cache_x)
+        out_BCHW = F.conv2d(
+            x_BCTHW[:, :, 0],
+            self.weight[:, :, -1],
+            self.bias,
+            stride=self.stride[1:],
+            padding=(self._padding[2], self._padding[0]),
+        )
+        return out_BCHW.unsqueeze(2)
+
+
+class _FrameNorm(QwenImageRMS_norm):
+    """The same normalisation with two passes over memory instead of four (float32; half keeps the stock path)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype != torch.float32:
+            return super().forward(x)
+        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12)
+        out = x * (self.scale / norm) * self.gamma
+        return out if isinstance(self.bias, float) else out + self.bias
+
+
+def _encode(self: AutoencoderKLQwenImage, x_BCTHW: Tensor) -> Tensor:
+    tiled = self.use_tiling and max(
+        x_BCTHW.shape[-2] - self.tile_sample_min_height, x_BCTHW.shape[-1] - self.tile_sample_min_width
+    ) > 0
+    if x_BCTHW.shape[2] > 1 or tiled:
+        return AutoencoderKLQwenImage._encode(self, x_BCTHW)
+    return encode_frame(self, x_BCTHW.squeeze(2)).unsqueeze(2)
+
+
+def _decode(
+    self: AutoencoderKLQwenImage, z_BCTHW: Tensor, return_dict: bool = True
+) -> DecoderOutput | tuple[Tensor]:
+    scale = self.spatial_compression_ratio
+    tiled = self.use_tiling and max(
+        z_BCTHW.shape[-2] - self.tile_sample_min_height // scale, z_BCTHW.shape[-1] - self.tile_sample_min_width // scale
+    ) > 0
+    if z_BCTHW.shape[2] > 1 or tiled:
+        return AutoencoderKLQwenImage._decode(self, z_BCTHW, return_dict=return_dict)
+    sample = decode_frame(self, z_BCTHW.squeeze(2)).unsqueeze(2).clamp(-1.0, 1.0)
+    return DecoderOutput(sample=sample) if return_dict else (sample,)
