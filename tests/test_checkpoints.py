@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
 import omnialpha
+import tiny
 from omnialpha import hub
 from omnialpha.errors import CheckpointError, InputError
 from omnialpha.models.profile import RELEASED
@@ -37,7 +37,13 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def latents(pipe: OmniAlphaPipeline, **options: object) -> torch.Tensor:
     pipe.set_progress_bar_config(disable=True)
     out = pipe(
-        prompt="x", images=[tiny.picture()], num_inference_steps=2, true_cfg_scale=1, seed=0, output_type="latent", **options
+        prompt="x",
+        images=[tiny.picture()],
+        num_inference_steps=2,
+        true_cfg_scale=1,
+        seed=0,
+        output_type="latent",
+        **options,
     )
     return out.images
 
@@ -106,9 +112,7 @@ def test_half_precision_stays_close(saved: Path) -> None:
     exact = omnialpha.load(saved, device="cpu", dtype="float32")
     half.set_progress_bar_config(disable=True)
     exact.set_progress_bar_config(disable=True)
-    images = [
-        pipe(prompt="x", images=[tiny.picture()], seed=0, output_type="np").images for pipe in (half, exact)
-    ]
+    images = [pipe(prompt="x", images=[tiny.picture()], seed=0, output_type="np").images for pipe in (half, exact)]
     assert np.isfinite(images[0]).all()
     assert np.abs(images[0] - images[1]).mean() < 0.05
 

@@ -186,4 +186,3 @@ def mask(size: tuple[int, int] = (48, 32)) -> Image.Image:
     image = Image.new("L", size)
     image.paste(255, (size[0] // 4, size[1] // 4, size[0] // 2, size[1] // 2))
     return image
-

@@ -107,7 +107,9 @@ def _check_base(base: Path, *, has_adapter: bool) -> dict[str, Any]:
     index_file = base / "model_index.json"
     if not index_file.is_file():
         if (base / "rgba_vae").is_dir() or (base / "lora").is_dir():
-            raise CheckpointError(f'{base}: is an adapter; load it with its base: omnialpha.load(base, adapter="{base}")')
+            raise CheckpointError(
+                f'{base}: is an adapter; load it with its base: omnialpha.load(base, adapter="{base}")'
+            )
         raise CheckpointError(
             f"{base}: no model_index.json; expected a folder written by save_pretrained or a copy of "
             "Qwen/Qwen-Image-Edit-2509"
@@ -139,7 +141,9 @@ def _check_adapter(adapter: Path, base: Path) -> tuple[Path, Path | None]:
 
 def _check_report(folder: Path, report: dict[str, Any]) -> None:
     """Refuse weights that left something random: the loaders only warn."""
-    problems = [f"{kind.removesuffix('_keys')} {key}" for kind in ("missing_keys", "mismatched_keys") for key in report[kind]]
+    problems = [
+        f"{kind.removesuffix('_keys')} {key}" for kind in ("missing_keys", "mismatched_keys") for key in report[kind]
+    ]
     if problems:
         listed = ", ".join(str(problem) for problem in problems[:5])
         raise CheckpointError(

@@ -270,9 +270,8 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
     ) -> None:
         """Refuse what does not depend on the request."""
         if output_type not in OUTPUT_TYPES:
-            raise InputError(
-                f'unknown output_type "{output_type}", expected one of {OUTPUT_TYPES}{nearest(output_type, OUTPUT_TYPES)}'
-            )
+            suggestion = nearest(output_type, OUTPUT_TYPES)
+            raise InputError(f'unknown output_type "{output_type}", expected one of {OUTPUT_TYPES}{suggestion}')
         if seed is not None and generator is not None:
             raise InputError("received both seed and generator; pass one of them")
         if unknown := set(callback_tensors) - set(self._callback_tensor_inputs):

@@ -1,10 +1,10 @@
 """Packing against diffusers' own, and normalisation as its own inverse."""
 
 import pytest
-import tiny
 import torch
 from diffusers import QwenImageEditPlusPipeline
 
+import tiny
 from omnialpha.errors import InputError
 from omnialpha.models.latents import denormalise, normalise, pack, unpack
 
@@ -15,9 +15,7 @@ def test_pack_equals_diffusers_layer_by_layer_and_unpack_inverts_it(num_layers: 
     height, width = size
     latents = torch.randn(2, num_layers, 16, height, width)
     tokens = pack(latents)
-    expected = [
-        QwenImageEditPlusPipeline._pack_latents(latents[:, k], 2, 16, height, width) for k in range(num_layers)
-    ]
+    expected = [QwenImageEditPlusPipeline._pack_latents(latents[:, k], 2, 16, height, width) for k in range(num_layers)]
     assert torch.equal(tokens, torch.cat(expected, dim=1))
     assert torch.equal(unpack(tokens, height, width), latents)
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from diffusers import QwenImageTransformer2DModel
 from safetensors.torch import load_file, save_file
 
+import tiny
 from omnialpha.errors import CheckpointError, InputError
 from omnialpha.models.lora import (
     ATTENTION_TARGETS,

@@ -4,11 +4,11 @@ import sys
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from PIL import Image
 from transformers import Qwen2VLImageProcessorPil
 
+import tiny
 from omnialpha.errors import InputError
 from omnialpha.models.profile import RELEASED, Profile
 from omnialpha.models.prompt import PromptEncoder, grid_size, over_white

@@ -1,12 +1,12 @@
 """MSRoPE-BiL against the stock positions, and the properties that the paper asks of the layer axis."""
 
 import pytest
-import tiny
 import torch
 from diffusers.models.transformers.transformer_qwenimage import QwenEmbedRope, apply_rotary_emb_qwen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tiny
 from omnialpha.errors import InputError
 from omnialpha.models.rope import MSRoPEBiL, layer_indices, text_start, token_positions
 from omnialpha.models.transformer import layer_shapes, velocity, with_layer_positions

@@ -1,10 +1,10 @@
 """The velocity call on diffusers' transformer."""
 
 import pytest
-import tiny
 import torch
 from diffusers import QwenImageTransformer2DModel
 
+import tiny
 from omnialpha.errors import CheckpointError
 from omnialpha.models.rope import MSRoPEBiL
 from omnialpha.models.transformer import layer_shapes, velocity, with_layer_positions

@@ -5,7 +5,7 @@ text behind the last input. Only differences of positions reach the attention sc
 nothing, and the stock positions of Qwen-Image-Edit (targets first, then inputs, counted from 0) are these shifted by m.
 
 `layer_indices` gives z for a sequence [targets | inputs], `token_positions` all three axes. `MSRoPEBiL` takes the
-place of `transformer.pos_embed` and reads z from the image shapes that the caller passes: `[[(1, h, w, z), …]] * batch`.
+place of `transformer.pos_embed` and reads z from the image shapes that callers pass: `[[(1, h, w, z), …]] * batch`.
 
 Shape suffixes: S image tokens, T text tokens, A axes (3), D half of the head dimension.
 """
