@@ -18,7 +18,7 @@ import typer
 from omnialpha.apps.jobs import Job
 from omnialpha.apps.settings import Settings
 from omnialpha.apps.targets import check_free, plan, write
-from omnialpha.errors import CheckpointError, OmniAlphaError
+from omnialpha.errors import CheckpointError, OmniAlphaError, OutputError
 from omnialpha.imaging import rgba
 
 if TYPE_CHECKING:
@@ -77,9 +77,10 @@ class _Model:
     def get(self) -> "tuple[OmniAlphaPipeline, str]":
         """Return the pipeline and the fingerprint of its weights."""
         if self._loaded is None:
-            import omnialpha  # imports torch: only when something is generated
+            import omnialpha
 
             s = self._settings
+            _quieten_dependencies()
             try:
                 pipe = omnialpha.load(s.model, adapter=s.adapter, device=s.device, dtype=s.dtype)
             except Exception as error:
@@ -118,7 +119,6 @@ def fingerprint(pipe: "OmniAlphaPipeline") -> str:
 
 def _attempt(job: Job, target: Path, model: _Model, settings: Settings, report: Report) -> None:
     """Do one job and note its result or its failure."""
-    start = time.perf_counter()
     try:
         check_free(target, overwrite=settings.overwrite)
         pictures = [rgba.read(path) for path in job.images]
@@ -126,6 +126,7 @@ def _attempt(job: Job, target: Path, model: _Model, settings: Settings, report: 
         report.failures.append({"input": job.name, "error": _line(error, job)})
         return
     pipe, model_hash = model.get()  # not this picture's fault when it fails: it ends the run
+    start = time.perf_counter()
     try:
         output: Any = pipe(
             task=job.task.id,
@@ -139,6 +140,7 @@ def _attempt(job: Job, target: Path, model: _Model, settings: Settings, report: 
             width=settings.width,
         )
         stack = output.stacks[0]
+        seconds = round(time.perf_counter() - start, 2)
         provenance = dict(stack.metadata or {}) | _provenance(job, settings, pipe, model_hash, stack.size)
         write(stack, target, provenance, overwrite=settings.overwrite)
     except Exception as error:
@@ -147,7 +149,7 @@ def _attempt(job: Job, target: Path, model: _Model, settings: Settings, report: 
         report.failures.append({"input": job.name, "error": _line(error, job)})
         return
     report.results.append(
-        {"output": str(target), "layers": [layer.name for layer in stack], "seconds": _seconds(start)} | provenance
+        {"output": str(target), "layers": [layer.name for layer in stack], "seconds": seconds} | provenance
     )
 
 
@@ -198,12 +200,23 @@ def _show_notes(*, quiet: bool) -> None:
     logging.getLogger("omnialpha").setLevel(logging.WARNING if quiet else logging.INFO)
 
 
+def _quieten_dependencies() -> None:
+    """Keep the libraries below to errors: their hints and bars are about their insides, not about the user's job."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+
+
 def _line(error: BaseException, job: Job) -> str:
     """One line about an error that names the file."""
     if _is_out_of_memory(error):
         return f"{job.name}: not enough memory; make it smaller with --size, or try --dtype bfloat16"
     message = " ".join(str(error).split()) or type(error).__name__
-    return message if any(str(path) in message for path in job.images) else f"{job.name}: {message}"
+    named = isinstance(error, OutputError) or any(str(path) in message for path in job.images)
+    return message if named else f"{job.name}: {message}"
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -212,7 +225,3 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
     )
-
-
-def _seconds(start: float) -> float:
-    return round(time.perf_counter() - start, 2)

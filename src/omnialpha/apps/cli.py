@@ -1,17 +1,18 @@
 """The command line: `omnialpha COMMAND …` or `python -m omnialpha COMMAND …`.
 
 Every generating command makes a list of jobs (`jobs`) and runs it (`batch`); the options they share are in `settings`.
-Nothing here imports torch before something is generated. Exit codes: 0 all good, 1 something failed, 2 wrong usage,
-130 interrupted.
+Heavy imports wait inside the functions, so that `--help` answers at once.
+Exit codes: 0 all good, 1 something failed, 2 wrong usage, 130 interrupted.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from omnialpha.apps import batch, info
+from omnialpha.apps import info
 from omnialpha.apps.jobs import Job, guided_jobs
 from omnialpha.apps.settings import Settings, with_settings
 from omnialpha.errors import InputError, OmniAlphaError, nearest
@@ -52,6 +53,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+def _run(jobs: Sequence[Job], settings: Settings) -> None:
+    from omnialpha.apps import batch  # imports NumPy and Pillow, which --help does not need
+
+    batch.run(jobs, settings)
+
+
 Images = Annotated[
     list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of pictures.", show_default=False)
 ]
@@ -76,7 +84,7 @@ def generate(
     settings: Settings,
 ) -> None:
     """Draw something on a transparent background."""
-    batch.run([Job(task=find_task("text_to_image"), text=text)], settings)
+    _run([Job(task=find_task("text_to_image"), text=text)], settings)
 
 
 @app.command()
@@ -93,7 +101,7 @@ def matte(
 ) -> None:
     """Cut the foreground out, with soft transparency. For several images a guide is a folder of guides."""
     guides = {"precise_mask": mask, "rough_mask": rough_mask, "trimap": trimap, "alpha": alpha}
-    batch.run(guided_jobs("matting", images, guides, text=text), settings)
+    _run(guided_jobs("matting", images, guides, text=text), settings)
 
 
 @app.command()
@@ -109,7 +117,7 @@ def remove(
 ) -> None:
     """Remove the foreground and restore the background. For several images a guide is a folder of guides."""
     guides = {"precise_mask": mask, "rough_mask": rough_mask, "trimap": trimap, "alpha": alpha}
-    batch.run(guided_jobs("removal", images, guides), settings)
+    _run(guided_jobs("removal", images, guides), settings)
 
 
 @app.command()
@@ -126,7 +134,7 @@ def decompose(
 ) -> None:
     """Take images apart into layers: foregrounds and complete background, as PSD, ORA or a folder of PNGs."""
     guides = {"precise_mask": mask, "rough_mask": rough_mask, "trimap": trimap, "alpha": alpha}
-    batch.run(guided_jobs("decomposition", images, guides, num_targets=layers), settings)
+    _run(guided_jobs("decomposition", images, guides, num_targets=layers), settings)
 
 
 @app.command()
@@ -147,11 +155,11 @@ def complete(
     wanted = tuple(name for name in ("foreground", "background", "composite") if name != given)
     if want not in wanted:
         raise InputError(
-            f'--want "{want}" does not go with --{given}{nearest(want, wanted)}; use {" or ".join(wanted)}'
+            f'--want "{want}" does not go with --{given}; use {" or ".join(wanted)}{nearest(want, wanted)}'
         )
     images = tuple(foreground) if foreground is not None else tuple(path for path in [background] if path is not None)
     job = Job(task=find_task(f"{given}_to_{want}"), images=images, text=text, num_targets=layers)
-    batch.run([job], settings)
+    _run([job], settings)
 
 
 @app.command()
@@ -166,7 +174,7 @@ def run(
 ) -> None:
     """Run any task by its id."""
     job = Job(task=find_task(task_id), images=tuple(image or ()), text=text, num_targets=layers)
-    batch.run([job], settings)
+    _run([job], settings)
 
 
 @app.command("convert-vae")

@@ -6,7 +6,7 @@ from pathlib import Path
 from diffusers import AutoencoderKL, AutoencoderKLQwenImage
 from safetensors import SafetensorError
 
-from omnialpha.errors import CheckpointError, InputError, OutputError, nearest
+from omnialpha.errors import CheckpointError, InputError, OutputError
 from omnialpha.imaging.files import atomic_folder
 from omnialpha.models.vae import opaque_init
 
@@ -36,9 +36,7 @@ def convert_vae(source: Path, destination: Path, *, overwrite: bool = False) -> 
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"{config_file}: is not a JSON object; download it again") from error
     if name not in CLASSES:
-        raise InputError(
-            f'{source}: is a "{name}"{nearest(name, CLASSES)}; only {" and ".join(CLASSES)} can be converted'
-        )
+        raise InputError(f'{source}: is a "{name}"; only {" and ".join(CLASSES)} can be converted')
     if destination.exists() and not overwrite:
         raise OutputError(f"{destination}: exists already; choose another name or pass --overwrite")
     try:

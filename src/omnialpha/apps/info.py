@@ -1,4 +1,4 @@
-"""What the command line tells about itself: `tasks`, `models`, `doctor`. Torch is imported by `doctor` only."""
+"""What the command line tells about itself: `tasks`, `models`, `doctor`. Each imports what it needs when it runs."""
 
 import importlib.metadata
 import importlib.util
@@ -7,12 +7,14 @@ import os
 import platform
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from omnialpha.hub import CHECKPOINTS, EMBEDDED, Checkpoint
 from omnialpha.tasks import SEVERAL, TASKS
+
+if TYPE_CHECKING:
+    from omnialpha.hub import Checkpoint
 
 # Memory to hold the weights and run once, in GB: measured for nano, for "omnialpha" 58 GB of bfloat16 weights.
 _MEMORY_GB = {"nano": 1.0, "omnialpha": 64.0}
@@ -40,6 +42,8 @@ def show_tasks(*, as_json: bool) -> None:
 
 def show_models(*, as_json: bool) -> None:
     """Print the checkpoints that have a name."""
+    from omnialpha.hub import CHECKPOINTS  # imports the hub client
+
     rows = [_model(checkpoint) for checkpoint in CHECKPOINTS.values()]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -58,14 +62,14 @@ def show_doctor(*, as_json: bool) -> None:
         typer.echo(json.dumps(report, indent=2))
         return
     for name, version in report["versions"].items():
-        typer.echo(f"{name:<14}{version}")
+        typer.echo(f"{name:<18}{version}")
     device = report["device"]
-    typer.echo(f"{'device':<14}{device['name']} ({device['type']}), {device['memory_gb']:.1f} GB free")
+    typer.echo(f"{'device':<18}{device['name']} ({device['type']}), {device['memory_gb']:.1f} GB free")
     for extra, missing in report["missing_extras"].items():
         state = f"missing {', '.join(missing)}; pip install 'omnialpha[{extra}]'" if missing else "installed"
-        typer.echo(f"{'extra ' + extra:<14}{state}")
+        typer.echo(f"{'extra ' + extra:<18}{state}")
     for name, fits in report["fits"].items():
-        typer.echo(f"{'model ' + name:<14}{'fits' if fits else 'does not fit'} (about {_MEMORY_GB[name]:g} GB)")
+        typer.echo(f"{'model ' + name:<18}{'fits' if fits else 'does not fit'} (about {_MEMORY_GB[name]:g} GB)")
 
 
 def examine() -> dict[str, Any]:
@@ -77,11 +81,13 @@ def examine() -> dict[str, Any]:
     """
     import torch
 
+    import omnialpha
+
     if torch.cuda.is_available():
         kind, name, free = "cuda", torch.cuda.get_device_name(), torch.cuda.mem_get_info()[0] / 1e9
     else:
         kind, name, free = "cpu", f"{os.cpu_count()} CPU cores", _free_memory() / 1e9
-    versions = {"omnialpha": _version("omnialpha"), "python": platform.python_version()}
+    versions = {"omnialpha": omnialpha.__version__, "python": platform.python_version()}
     return {
         "versions": versions | {name: _version(name) for name in _PACKAGES},
         "device": {"type": kind, "name": name, "memory_gb": free},
@@ -90,8 +96,10 @@ def examine() -> dict[str, Any]:
     }
 
 
-def _model(checkpoint: Checkpoint) -> dict[str, str]:
+def _model(checkpoint: "Checkpoint") -> dict[str, str]:
     """One checkpoint for `models`."""
+    from omnialpha.hub import EMBEDDED
+
     if checkpoint.base is not None:
         where = f"hub: {checkpoint.base} with {checkpoint.adapter}"
         size = f"about {checkpoint.download_gb:g} GB to download"

@@ -70,7 +70,7 @@ class Settings:
     def __post_init__(self) -> None:
         for option, value, allowed in (("--format", self.format, FORMATS), ("--dtype", self.dtype, DTYPES)):
             if value is not None and value not in allowed:
-                raise InputError(f'{option} "{value}" is unknown{nearest(value, allowed)}; use {", ".join(allowed)}')
+                raise InputError(f'{option} "{value}" is unknown; use {", ".join(allowed)}{nearest(value, allowed)}')
         if self.size is not None and not re.fullmatch(r"[1-9]\d{0,5}(x[1-9]\d{0,5})?", self.size):
             raise InputError(f'--size "{self.size}" is not a size; write 256, or 384x256 for width x height')
 

@@ -91,8 +91,8 @@ def _target(job: Job, settings: Settings) -> Path:
         return _named(output, job, settings, _suffix(count, settings.format))
     if suffix not in SUFFIXES:
         raise InputError(
-            f'{output}: cannot write "{suffix}"{nearest(suffix, SUFFIXES)}; use {", ".join(SUFFIXES)}, '
-            "or end the name of a folder with /"
+            f'{output}: cannot write "{suffix}"; use {", ".join(SUFFIXES)}, '
+            f"or end the name of a folder with /{nearest(suffix, SUFFIXES)}"
         )
     if settings.format is not None and suffix != f".{settings.format}":
         raise InputError(
@@ -120,6 +120,6 @@ def _named(template: str, job: Job, settings: Settings, suffix: str) -> Path:
         raise InputError(f"--output {template}: {error}; write fields as {{stem}}, {{task}} or {{seed}}") from error
     for name in sorted(names.difference(FIELDS)):
         raise InputError(
-            f"--output: unknown field {{{name}}}{nearest(name, FIELDS)}; use {{stem}}, {{task}} and {{seed}}"
+            f"--output: unknown field {{{name}}}; use {{stem}}, {{task}} and {{seed}}{nearest(name, FIELDS)}"
         )
     return Path(template.format(stem=job.stem, task=job.task.id, seed=settings.seed) + suffix)
