@@ -192,6 +192,8 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
             true_cfg_scale=true_cfg_scale,
             num_embeds=None if prompt_embeds is None else len(prompt_embeds),
         )
+        if request.steps == 1 and self.scheduler.config.shift_terminal:
+            raise InputError("this scheduler stretches its last step, which takes num_inference_steps=2 or more")
         B, m = len(request.prompts), request.num_targets
         guided = request.true_cfg_scale > 1
         device = self._execution_device
