@@ -1,0 +1,101 @@
+"""The main job on the pictures in examples/images: layers, a cut-out, a removal, a picture from words.
+
+`make demo` runs this. Results are written to demo/, together with one picture that shows inputs and results.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+import omnialpha
+from omnialpha.imaging.rgba import read, save_png
+
+IMAGES = Path(__file__).parent / "images"
+TEXT = "a red apple"
+
+# title, task, input pictures, text, where its result goes
+JOBS = (
+    ("decomposition", "decomposition_auto", ["barrel.png"], None, ["layers.psd", "layers.ora"]),
+    ("matting, guided by a trimap", "matting_trimap", ["lemur.jpg", "lemur_trimap.png"], None, ["cutout.png"]),
+    ("matting", "matting_auto", ["orca.jpg"], None, ["orca.png"]),
+    ("removal, guided by a mask", "removal_precise_mask", ["mailbox.png", "mailbox_mask.png"], None, ["removal.png"]),
+    (f'text to image: "{TEXT}"', "text_to_image", [], TEXT, ["apple.png"]),
+)
+
+TILE = 200  # pixels
+
+
+def main() -> None:
+    """Run the jobs and print where each result is and how long it took."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="nano", help='"nano", "omnialpha", a folder or a hub id')
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results")
+    options = parser.parse_args()
+
+    start = time.perf_counter()
+    pipe = omnialpha.load(options.model)
+    pipe.set_progress_bar_config(disable=True)
+    print(f"{'model ' + options.model + ' loaded':<40} {time.perf_counter() - start:5.1f} s")
+
+    rows = []
+    for title, task, names, text, files in JOBS:
+        start = time.perf_counter()
+        images = [read(IMAGES / name) for name in names]
+        stack = pipe(task=task, images=images, text=text, seed=0).stacks[0]
+        for file in files:
+            save(stack, options.out / file)
+        where = " and ".join(str(options.out / file) for file in files)
+        print(f"{where:<40} {time.perf_counter() - start:5.1f} s  {title}")
+        rows.append((title, images, [layer.image for layer in stack]))
+
+    save_png(overview(rows), options.out / "overview.png", overwrite=True)
+    print(f"{options.out / 'overview.png'!s:<40}          all of them: look here first")
+
+
+def save(stack: omnialpha.LayerStack, path: Path) -> None:
+    """Write one layer as PNG with its provenance, several as a layered file."""
+    if path.suffix == ".png":
+        save_png(stack[0].image, path, stack.metadata, overwrite=True)
+    else:
+        stack.save(path, overwrite=True)
+
+
+def overview(rows: list[tuple[str, list[Image.Image], list[Image.Image]]]) -> Image.Image:
+    """Draw one row per job: its inputs, an arrow, its results over a checkerboard."""
+    font, line = ImageFont.load_default(14), 24
+    columns = max(len(inputs) for _, inputs, _ in rows), max(len(results) for _, _, results in rows)
+    width, height = (sum(columns) + 1) * TILE, len(rows) * (TILE + line)
+    sheet = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (title, inputs, results) in enumerate(rows):
+        top = number * (TILE + line)
+        draw.text((8, top + 4), title, "black", font)
+        for column, image in enumerate(inputs):
+            sheet.paste(tile(image), (column * TILE, top + line))
+        arrow = columns[0] * TILE + TILE // 2, top + line + TILE // 2
+        draw.line((arrow[0] - 40, arrow[1], arrow[0] + 40, arrow[1]), "black", 3)
+        draw.polygon([(arrow[0] + 40, arrow[1] + d) for d in (-8, 8)] + [(arrow[0] + 54, arrow[1])], "black")
+        for column, image in enumerate(results, start=columns[0] + 1):
+            sheet.paste(tile(image), (column * TILE, top + line))
+    return sheet
+
+
+def tile(image: Image.Image) -> Image.Image:
+    """Fit a picture into a tile, over a checkerboard that shows its transparency."""
+    scale = (TILE - 8) / max(image.size)
+    fitted = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
+    board = Image.new("RGBA", fitted.size, "white")
+    draw = ImageDraw.Draw(board)
+    for y in range(0, board.height, 12):
+        for x in range(y // 12 % 2 * 12, board.width, 24):
+            draw.rectangle((x, y, x + 11, y + 11), "#cccccc")
+    board.alpha_composite(fitted)
+    result = Image.new("RGB", (TILE, TILE), "white")
+    result.paste(board.convert("RGB"), ((TILE - board.width) // 2, (TILE - board.height) // 2))
+    return result
+
+
+if __name__ == "__main__":
+    main()
