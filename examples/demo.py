@@ -16,7 +16,7 @@ IMAGES = Path(__file__).parent / "images"
 TEXT = "a red apple"
 
 # title, task, input pictures, text, where its result goes
-JOBS = (
+JOBS: tuple[tuple[str, str, list[str], str | None, list[str]], ...] = (
     ("decomposition", "decomposition_auto", ["barrel.png"], None, ["layers.psd", "layers.ora"]),
     ("matting, guided by a trimap", "matting_trimap", ["lemur.jpg", "lemur_trimap.png"], None, ["cutout.png"]),
     ("matting", "matting_auto", ["orca.jpg"], None, ["orca.png"]),
