@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageCms
 from psd_tools import PSDImage
-from psd_tools.constants import BlendMode, Compression
+from psd_tools.constants import BlendMode, Compression, Resource
+from psd_tools.psd.image_resources import ImageResource
 
 from omnialpha.errors import ImageError, OutputError
 from omnialpha.formats import psd
@@ -107,6 +108,43 @@ def test_a_mask_is_applied(tmp_path: Path) -> None:
     (layer,) = psd.read(tmp_path / "masked.psd")
     assert layer.offset == (3, 2)
     assert difference(layer.image, image) == 0
+
+
+def test_a_disabled_mask_is_not_applied(tmp_path: Path) -> None:
+    document = PSDImage.new("RGB", (6, 5))
+    layer = document.create_pixel_layer(noise(6, 5, 0))
+    assert layer.mask is not None
+    layer.mask.disabled = True
+    document.save(tmp_path / "masked.psd")
+    assert psd.read(tmp_path / "masked.psd")[0].image.getchannel("A").getextrema() == (255, 255)
+
+
+def test_an_empty_stack_is_a_transparent_picture(tmp_path: Path) -> None:
+    psd.write(LayerStack([], (3, 2)), tmp_path / "empty.psd")
+    assert Image.open(tmp_path / "empty.psd").getchannel("A").getextrema() == (0, 0)
+    assert psd.read(tmp_path / "empty.psd").flatten().getchannel("A").getextrema() == (0, 0)
+
+
+def test_layers_without_pixels_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    document = PSDImage.new("RGBA", (4, 4))
+    document.create_pixel_layer(noise(4, 4, 0), name="kept")
+    document.create_pixel_layer(Image.new("RGBA", (0, 0)), name="void")
+    document.save(tmp_path / "void.psd")
+    assert [layer.name for layer in psd.read(tmp_path / "void.psd")] == ["kept"]
+    assert 'layer "void" (pixel) has no pixels; left out' in caplog.text
+
+
+def test_colours_with_a_profile_are_converted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    image = noise(4, 4, 0).convert("RGB")
+    profile = ImageCms.createProfile("sRGB")
+    document = PSDImage.frompil(image)
+    data = ImageCms.ImageCmsProfile(profile).tobytes()
+    document.image_resources[Resource.ICC_PROFILE] = ImageResource(key=Resource.ICC_PROFILE, data=data)
+    document.save(tmp_path / "profile.psd")
+    with caplog.at_level(logging.INFO, "omnialpha"):
+        stack = psd.read(tmp_path / "profile.psd")
+    assert difference(stack[0].image, image.convert("RGBA")) <= 1
+    assert "profile.psd: colours are converted from its profile to sRGB" in caplog.text
 
 
 def test_groups_hand_down_visibility_and_opacity(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -208,6 +208,48 @@ def test_icc_profiles_are_converted_to_srgb_and_alpha_is_kept(caplog: pytest.Log
     np.testing.assert_array_equal(decoded[..., 3], deep[..., 3])
 
 
+def _icc(space: bytes, connection: bytes, kind: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """A profile by the specification (ICC.1, version 2): header, table of tags, tags."""
+    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
+    description = b"desc\0\0\0\0" + struct.pack(">I", 5) + b"test\0" + bytes(78)
+    tags = {b"desc": description, b"wtpt": white, **tags}
+    at, table, data = 128 + 4 + 12 * len(tags), struct.pack(">I", len(tags)), b""
+    for name, content in tags.items():
+        table += name + struct.pack(">II", at + len(data), len(content))
+        data += content + bytes(-len(content) % 4)
+    header = struct.pack(">I4sI4s4s4s", at + len(data), bytes(4), 0x02400000, kind, space, connection)
+    header += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
+    return header.ljust(128, b"\0") + table + data
+
+
+def test_a_grey_profile_is_applied() -> None:
+    """Gamma 1.8, as on old Macs; the formula of sRGB is the reference."""
+    gamma = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(1.8 * 256))
+    profile = _icc(b"GRAY", b"XYZ ", b"mntr", {b"kTRC": gamma})
+    ramp = np.arange(256, dtype=np.uint8)[None]
+    decoded = decode(_file(Image.fromarray(ramp), "PNG", icc_profile=profile))
+    linear = (ramp / 255) ** 1.8
+    expected = 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    assert np.abs(decoded[..., :3].astype(float) - expected[..., None]).max() <= 2
+    assert np.abs(expected - ramp).max() > 15
+    assert (decoded[..., 3] == 255).all()
+
+
+def test_a_cmyk_profile_is_applied() -> None:
+    """A press whose cyan ink prints red and whose black ink prints mid grey: no formula would guess that."""
+    lab = np.zeros((2, 2, 2, 2, 3), np.uint8)  # axes c, m, y, k; L from 0 to 255, a and b around 128
+    lab[..., 0], lab[..., 1:] = 255, 128  # paper
+    lab[1, ..., :] = [136, 208, 195]  # sRGB red
+    lab[0, 0, 0, 1] = [137, 128, 128]  # sRGB 128
+    lab[1, 1, 1, 1] = [0, 128, 128]  # all inks: black, so that black point compensation has nothing to do
+    identity = bytes(range(256))
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    profile = _icc(b"CMYK", b"Lab ", b"prtr", {b"A2B0": table + identity * 4 + lab.tobytes() + identity * 3})
+    inks = np.array([[[0, 0, 0, 0], [255, 0, 0, 0], [0, 0, 0, 255]]], np.uint8)
+    decoded = decode(_file(Image.fromarray(inks, "CMYK"), "TIFF", icc_profile=profile))
+    assert np.abs(decoded[0].astype(int) - [[255] * 4, [253, 0, 0, 255], [128, 128, 128, 255]]).max() <= 8
+
+
 def test_an_srgb_profile_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     samples = _noise(3)
     with caplog.at_level(logging.INFO, "omnialpha"):
@@ -292,8 +334,9 @@ def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
 
 def test_damaged_exif_costs_the_orientation_only(caplog: pytest.LogCaptureFixture) -> None:
     samples = _noise(3)
-    decoded = decode(_png(2, samples, (b"eXIf", b"II*\0\xff\xff\xff\x7f")))
+    decoded = decode(_png(2, samples, (b"eXIf", b"no TIFF header")))
     np.testing.assert_array_equal(decoded, _rgba(samples))
+    assert "EXIF data is damaged" in caplog.text
 
 
 def test_unusual_sample_types_are_refused() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from omnialpha.errors import ImageError, InputError, OutputError
 from omnialpha.imaging import rgba
@@ -51,6 +52,11 @@ def test_png_with_provenance(tmp_path: Path) -> None:
 def test_pictures_without_provenance(tmp_path: Path) -> None:
     rgba.save_png(Image.new("L", (1, 1)), tmp_path / "a.png")
     assert rgba.read_metadata(tmp_path / "a.png") == {}
+    notes = PngInfo()
+    notes.add_text("omnialpha", "[1]")
+    Image.new("L", (1, 1)).save(tmp_path / "c.png", pnginfo=notes)
+    with pytest.raises(ImageError, match="c.png: its metadata is not a JSON object"):
+        rgba.read_metadata(tmp_path / "c.png")
     (tmp_path / "b.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match="b.png: "):
         rgba.read_metadata(tmp_path / "b.png")

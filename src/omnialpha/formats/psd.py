@@ -116,6 +116,8 @@ def read(path: str | os.PathLike[str]) -> LayerStack:
         warnings.simplefilter("error", PSDDecompressionWarning)
         document = PSDImage.open(stream, max_alloc_bytes=_MAX_ALLOC_BYTES)
         check_size(document.size, name)
+        if Resource.ICC_PROFILE in document.image_resources:
+            logger.info("%s: colours are converted from its profile to sRGB", name)
         layers = _checks.collect(_layers(document, True, 1.0, name), name)
         if not len(document) and (merged := document.topil()) is not None:
             layers = [Layer(merged.convert("RGBA"), "Background")]

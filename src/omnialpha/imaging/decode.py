@@ -39,7 +39,7 @@ def decode(source: Source) -> np.ndarray:
         ImageError: The file cannot be used; the message names it and says what to do.
     """
     with opened(source) as (stream, name), explained(name):
-        image = _open(stream, name)
+        image = open_picture(stream, name)
         if _is_deep(image):
             pixels = _read_deep(image, stream, name)
         elif image.mode in _PLAIN_MODES:
@@ -70,8 +70,19 @@ def check_size(size: tuple[int, int], name: str) -> None:
         )
 
 
-def _open(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
-    """Read the header only, and refuse what is not one picture of a sensible size."""
+def open_picture(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
+    """Read the header only, and refuse what is not one picture of a sensible size.
+
+    Args:
+        stream: Seekable binary file.
+        name: The file, for the message.
+
+    Returns:
+        Pillow's image, not yet decoded.
+
+    Raises:
+        ImageError: Not a picture of a kind that is read, too large, or several pictures in one file.
+    """
     stream.seek(0)
     try:
         image = Image.open(stream, formats=_KINDS)
@@ -197,8 +208,14 @@ def _to_srgb(image: Image.Image, name: str) -> Image.Image:
     profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
     mode = {"GRAY": "L", "CMYK": "CMYK"}.get(profile.profile.xcolor_space.strip(), "RGB")
     try:
+        # As image editors do by default: colours stay what they are, and the darkest ink becomes black.
         colours = ImageCms.profileToProfile(
-            image if mode == "CMYK" else rgba.convert(mode), profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
+            image if mode == "CMYK" else rgba.convert(mode),
+            profile,
+            ImageCms.createProfile("sRGB"),
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode="RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
     except ImageCms.PyCMSError as error:
         logger.warning("%s: its colour profile cannot be applied (%s); colours are taken as sRGB", name, error)

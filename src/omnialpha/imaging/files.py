@@ -58,7 +58,7 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, str]]:
 def explained(name: str) -> Iterator[None]:
     """Turn whatever a decoder makes of broken bytes into one line that names the file.
 
-    Warnings of the decoders are logged instead of being printed.
+    Warnings of the decoders are logged instead of being printed (or, read in several threads at once, printed).
 
     Args:
         name: The file, for the message.
@@ -120,7 +120,7 @@ def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = False) -> It
             temporary.replace(final)
         finally:
             temporary.unlink(missing_ok=True)
-        _flush(final.parent)
+        _flush_names(final.parent)
 
 
 @contextmanager
@@ -145,8 +145,9 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         try:
             temporary.mkdir()
             yield temporary
-            for file in (*temporary.iterdir(), temporary):
+            for file in temporary.iterdir():
                 _flush(file)
+            _flush_names(temporary)
             if final.exists():
                 final.rename(replaced)
             try:
@@ -159,7 +160,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             for folder in (temporary, replaced):
                 if folder.exists():
                     shutil.rmtree(folder)
-        _flush(final.parent)
+        _flush_names(final.parent)
 
 
 @contextmanager
@@ -182,11 +183,24 @@ def _temporary_sibling(final: Path) -> Path:
 
 
 def _flush(path: Path) -> None:
-    """Wait until a file, or the names inside a folder, are on disk."""
-    if os.name == "nt" and path.is_dir():  # Windows cannot open folders and orders renames itself
+    """Wait until the content of a file is on disk."""
+    with path.open("r+b") as stream:
+        os.fsync(stream.fileno())
+
+
+def _flush_names(folder: Path) -> None:
+    """Wait until the names inside a folder are on disk, where the system lets a folder be flushed.
+
+    Windows and some network file systems do not; a crash of the machine may then undo a rename, but never half of it.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        logger.debug("%s: cannot be flushed (%s)", folder, error)
         return
-    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        logger.debug("%s: cannot be flushed (%s)", folder, error)
     finally:
         os.close(handle)

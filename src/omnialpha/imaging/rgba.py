@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from omnialpha.errors import ImageError, InputError
-from omnialpha.imaging.decode import MAX_PIXELS, check_size, decode
+from omnialpha.imaging.decode import MAX_PIXELS, check_size, decode, open_picture
 from omnialpha.imaging.files import Source, atomic_write, explained, opened
 
 __all__ = [
@@ -108,10 +108,9 @@ def read_metadata(source: Source) -> dict[str, Any]:
         ImageError: The file is not a picture, or what it stores is damaged.
     """
     with opened(source) as (stream, name), explained(name):
-        stream.seek(0)
-        with Image.open(stream) as image:
-            image.load()  # the text may come after the pixels
-            metadata = json.loads(image.info.get(_METADATA_KEY, "{}"))
+        image = open_picture(stream, name)
+        image.load()  # the text may come after the pixels
+        metadata = json.loads(image.info.get(_METADATA_KEY, "{}"))
         if not isinstance(metadata, dict):
             raise ImageError(f"{name}: its metadata is not a JSON object; write the file again")
         return metadata
@@ -162,7 +161,9 @@ def to_array(image: Image.Image) -> np.ndarray:
     [[[0.20000000298023224, 0.20000000298023224, 0.20000000298023224, 1.0]]]
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        raise InputError(f'an image of mode "{image.mode}" does not fit 8 bits; open the file with imaging.read_array')
+        raise InputError(
+            f'an image of mode "{image.mode}" does not fit 8 bits; open the file with imaging.rgba.read_array'
+        )
     return np.asarray(image.convert("RGBA"), dtype=np.float32) / np.float32(255)
 
 
