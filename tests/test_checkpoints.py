@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def latents(pipe: OmniAlphaPipeline, **options: object) -> torch.Tensor:
+def latents(pipe: OmniAlphaPipeline, **options: Any) -> torch.Tensor:
     pipe.set_progress_bar_config(disable=True)
     out = pipe(
         prompt="x",
@@ -162,7 +163,7 @@ def test_embedded_checkpoint_is_found_by_name(monkeypatch: pytest.MonkeyPatch, s
 )
 def test_unknown_options(saved: Path, options: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        omnialpha.load(saved, **options)  # type: ignore[arg-type]
+        omnialpha.load(saved, **options)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")

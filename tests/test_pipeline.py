@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module  # type: ignore[import-untyped]
 from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 
@@ -37,7 +38,7 @@ def with_profile(**changes: Any) -> Profile:
 
 
 def raw(pipe: OmniAlphaPipeline, **options: Any) -> np.ndarray:
-    defaults = {"prompt": "x", "images": [tiny.picture()], "seed": 0, "output_type": "np"}
+    defaults: dict[str, Any] = {"prompt": "x", "images": [tiny.picture()], "seed": 0, "output_type": "np"}
     return pipe(**defaults | options).images
 
 
@@ -153,7 +154,7 @@ def test_results_have_the_exact_size_of_the_input(
 
 
 def test_a_size_in_the_call_is_that_of_the_results(pipe: OmniAlphaPipeline) -> None:
-    task = {"task": "matting_auto", "images": [tiny.picture()]}
+    task: dict[str, Any] = {"task": "matting_auto", "images": [tiny.picture()]}
     assert pipe(**task, height=50, width=70).images[0][0].size == (70, 50)
     assert pipe(**task, height=64).images[0][0].size == (96, 64)
     assert pipe(**task, width=24).images[0][0].size == (24, 16)
@@ -189,15 +190,15 @@ def test_colours_of_transparent_pixels_do_not_matter_where_the_profile_says_so()
     pictures = (transparent, Image.fromarray(recoloured))
     for clean in (True, False):
         pipe = tiny.pipeline(with_profile(clean_transparent=clean))
-        same = np.array_equal(*(raw(pipe, images=[picture]) for picture in pictures))
-        assert same == clean
+        first, second = (raw(pipe, images=[picture]) for picture in pictures)
+        assert np.array_equal(first, second) == clean
 
 
 # --- outputs ---
 
 
 def test_output_types_agree(pipe: OmniAlphaPipeline) -> None:
-    call = {"prompt": "x", "images": [tiny.picture()], "num_targets": 2, "seed": 0}
+    call: dict[str, Any] = {"prompt": "x", "images": [tiny.picture()], "num_targets": 2, "seed": 0}
     arrays, tensors = (pipe(**call, output_type=kind).images for kind in ("np", "pt"))
     assert arrays.shape == (1, 2, 32, 48, 4)
     assert arrays.dtype == np.float32
@@ -208,7 +209,7 @@ def test_output_types_agree(pipe: OmniAlphaPipeline) -> None:
     assert all(image.mode == "RGBA" for image in images[0])
     assert np.array_equal(np.stack([np.array(image) for image in images[0]]), np.rint(arrays[0] * 255))
     assert pipe(**call, output_type="latent").images.shape == (1, 2 * 2 * 3, 64)
-    assert pipe(**call).stacks is None
+    assert pipe(**call).stacks == []
     assert np.array_equal(pipe(**call, output_type="np", return_dict=False)[0], arrays)
 
 
@@ -216,7 +217,7 @@ def test_output_types_agree(pipe: OmniAlphaPipeline) -> None:
 def test_tasks_with_other_output_types(pipe: OmniAlphaPipeline, kind: str) -> None:
     out = pipe(task="decomposition_auto", images=[tiny.picture()], seed=0, output_type=kind)
     assert len(out.images) == 1
-    assert (out.stacks is None) == (kind == "latent")
+    assert len(out.stacks) == (kind != "latent")
 
 
 def test_pictures_in_every_form_mean_the_same(pipe: OmniAlphaPipeline, tmp_path: Any) -> None:
@@ -275,7 +276,12 @@ def test_guidance_follows_its_formula() -> None:
     pipe = tiny.pipeline()
     pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config, shift_terminal=None)
     noise = torch.randn(1, 6, 64, generator=torch.Generator().manual_seed(0))
-    call = {"images": [tiny.picture()], "latents": noise, "num_inference_steps": 1, "output_type": "latent"}
+    call: dict[str, Any] = {
+        "images": [tiny.picture()],
+        "latents": noise,
+        "num_inference_steps": 1,
+        "output_type": "latent",
+    }
     toward, away = (noise - pipe(prompt=words, **call).images for words in ("a kite", ""))
     combined = away + 3.0 * (toward - away)
     guided = combined * toward.norm(dim=-1, keepdim=True) / combined.norm(dim=-1, keepdim=True)
@@ -304,8 +310,8 @@ def test_vision_tower_runs_once_in_a_guided_call(pipe: OmniAlphaPipeline) -> Non
 
 
 def test_negative_prompt_matters(pipe: OmniAlphaPipeline) -> None:
-    noise = [raw(pipe, true_cfg_scale=4.0, negative_prompt=words) for words in ("", "blurry")]
-    assert not np.allclose(*noise, atol=1e-4)
+    plain, against_blur = (raw(pipe, true_cfg_scale=4.0, negative_prompt=words) for words in ("", "blurry"))
+    assert not np.allclose(plain, against_blur, atol=1e-4)
 
 
 def test_prompt_embeds_replace_words(pipe: OmniAlphaPipeline) -> None:
@@ -316,7 +322,7 @@ def test_prompt_embeds_replace_words(pipe: OmniAlphaPipeline) -> None:
     with torch.no_grad():
         (embeds, mask), (negative, _) = pipe.prompt_encoder.embed_each([["a", "longer"], ["", ""]], seen)
     expected = raw(pipe, prompt=["a", "longer"], true_cfg_scale=2.0)
-    given = {"prompt": None, "prompt_embeds": embeds, "prompt_embeds_mask": mask, "true_cfg_scale": 2.0}
+    given: dict[str, Any] = {"prompt": None, "prompt_embeds": embeds, "prompt_embeds_mask": mask, "true_cfg_scale": 2.0}
     np.testing.assert_allclose(raw(pipe, **given), expected, atol=1e-5)
     np.testing.assert_allclose(raw(pipe, **given, negative_prompt_embeds=negative), expected, atol=1e-5)
 
@@ -358,6 +364,43 @@ def test_progress_bar(pipe: OmniAlphaPipeline, capsys: pytest.CaptureFixture[str
 def test_offload_sequence_names_all_models(pipe: OmniAlphaPipeline) -> None:
     models = {name for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
     assert set(pipe.model_cpu_offload_seq.split("->")) == models
+
+
+def test_every_model_is_entered_where_offloading_hooks_sit() -> None:
+    """Offloading brings a model to the device when its forward (the VAE's encode, decode) is called, not its parts'."""
+    pipe = tiny.pipeline()
+    on_device: set[str] = set()
+
+    class Bring(ModelHook):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def pre_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+            on_device.clear()  # as with model offloading, one model at a time is there
+            on_device.add(self.name)
+            return args, kwargs
+
+    def check(name: str) -> Any:
+        def check(*_: Any) -> None:
+            assert on_device == {name}
+
+        return check
+
+    for name in pipe.model_cpu_offload_seq.split("->"):
+        model = getattr(pipe, name)
+        add_hook_to_module(model, Bring(name))
+        for part in model.modules():
+            if part is not model:
+                part.register_forward_pre_hook(check(name))
+    assert np.array_equal(raw(pipe, true_cfg_scale=2.0), raw(tiny.pipeline(), true_cfg_scale=2.0))
+
+
+@pytest.mark.parametrize("kind", ["block_level", "leaf_level"])
+def test_group_offload(kind: str) -> None:
+    pipe, device = tiny.pipeline(), torch.device("cpu")
+    blocks = {"num_blocks_per_group": 1} if kind == "block_level" else {}
+    pipe.enable_group_offload(onload_device=device, offload_device=device, offload_type=kind, **blocks)
+    assert np.array_equal(raw(pipe, true_cfg_scale=2.0), raw(tiny.pipeline(), true_cfg_scale=2.0))
 
 
 def test_adapter_scale_is_passed_on() -> None:

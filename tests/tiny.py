@@ -143,7 +143,7 @@ def write_base(folder: Path) -> Path:
         part.save_pretrained(folder / name)
     tokenizer().save_pretrained(folder / "processor")
     Qwen2VLImageProcessorPil().save_pretrained(folder / "processor")
-    index = {name: [library, type(part).__name__] for name, (library, part) in parts.items()}
+    index: dict[str, Any] = {name: [library, type(part).__name__] for name, (library, part) in parts.items()}
     index |= {"_class_name": "QwenImageEditPlusPipeline", "processor": ["transformers", "Qwen2VLProcessor"]}
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder

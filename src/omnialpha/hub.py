@@ -143,8 +143,7 @@ def _folder_or_fetch(name: str | Path, files: Sequence[str], skip: Sequence[str]
         return folder
     if folder.exists():
         raise CheckpointError(f"{folder}: is a file where a checkpoint folder was expected")
-    looks_like_path = isinstance(name, Path) or folder.is_absolute() or name.startswith((".", "~")) or "\\" in name
-    if looks_like_path or name.count("/") > 1:
+    if isinstance(name, Path) or folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise CheckpointError(f"{folder}: no such folder; expected a checkpoint folder, a hub id or a known name")
     if "/" not in name:
         known = ", ".join(f'"{known}"' for known in CHECKPOINTS)

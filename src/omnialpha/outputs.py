@@ -1,11 +1,9 @@
 """What the pipeline returns: images in several forms and, for a task, layer stacks from back to front."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from diffusers.utils import BaseOutput
-from PIL import Image
 from torch import Tensor
 
 from omnialpha.imaging.layers import Layer, LayerStack
@@ -24,11 +22,11 @@ class OmniAlphaOutput(BaseOutput):
         images: "pil": for each batch entry a list of m "RGBA" images; "np": float32 (B, m, H, W, 4); "pt": float32
             (B, m, 4, H, W), both in [0, 1], straight alpha; "latent": packed (B, S, 64). Ordered as the model's
             targets; in task mode from back to front (except latents).
-        stacks: in task mode one stack per batch entry, from back to front; otherwise, and for latents, None.
+        stacks: in task mode one stack per batch entry, from back to front; empty without task and for latents.
     """
 
-    images: list[list[Image.Image]] | np.ndarray | Tensor
-    stacks: list[LayerStack] | None = None
+    images: Any  # a union of the four forms would burden every caller, who knows what was asked for
+    stacks: list[LayerStack] = field(default_factory=list)
 
 
 def assemble(
@@ -47,7 +45,7 @@ def assemble(
     if request.task is not None and profile.layer_order == "paper":
         layers_BLCHW = layers_BLCHW.flip(1)
     images = [[to_image(layer) for layer in entry] for entry in layers_BLCHW]
-    stacks = None
+    stacks = []
     if request.task is not None:
         names = request.task.layer_names(request.num_targets)[::-1]
         stacks = [

@@ -9,7 +9,7 @@ Shape suffixes: B batch, L layers, C channels, H and W rows and columns, S token
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -142,7 +142,7 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
         attention_kwargs: dict[str, Any] | None = None,
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-    ) -> OmniAlphaOutput | tuple[Any, ...]:
+    ) -> OmniAlphaOutput:
         """Generate m RGBA layers from n RGBA pictures and words.
 
         Args:
@@ -165,7 +165,7 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
             negative_prompt_embeds: the same for guidance.
             negative_prompt_embeds_mask: the same for guidance.
             output_type: "pil", "np", "pt" or "latent".
-            return_dict: return an `OmniAlphaOutput` instead of a tuple of its values.
+            return_dict: False returns the values as a plain tuple, as diffusers' other pipelines do.
             attention_kwargs: passed on to the attention processors; ``{"scale": s}`` sets an adapter's strength.
             callback_on_step_end: called as ``callback(pipe, step, timestep, tensors)`` after every step; may return
                 changed tensors.
@@ -205,16 +205,13 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
         pictures = fit_inputs(request, self.profile, work_size, explicit=explicit)
 
         # 3. Words and pictures through the VLM, whose vision tower runs once for both prompts.
-        positive: Embeddings = (prompt_embeds, prompt_embeds_mask)
-        negative: Embeddings = (negative_prompt_embeds, negative_prompt_embeds_mask)
-        embed_negative = guided and negative_prompt_embeds is None
-        wanted = [request.prompts] * (prompt_embeds is None) + [[negative_prompt] * B] * embed_negative
-        seen = [[over_white(to_tensor(image)) for image in entry] for entry in pictures]
-        embedded = self.prompt_encoder.embed_each(wanted, seen, device) if wanted else []
-        if prompt_embeds is None:
-            positive = embedded[0]
-        if embed_negative:
-            negative = embedded[-1]
+        words: list[list[str] | Embeddings] = [
+            request.prompts if prompt_embeds is None else (prompt_embeds, prompt_embeds_mask),
+            [negative_prompt] * B
+            if negative_prompt_embeds is None
+            else (negative_prompt_embeds, negative_prompt_embeds_mask),
+        ]
+        positive, *negative = self._embed(words if guided else words[:1], pictures, device)
         dtype = positive[0].dtype
 
         # 4. Noise for the targets, clean latents of the inputs, layer positions for both.
@@ -239,7 +236,7 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
                     v = velocity(self.transformer, x, inputs_BSC, sigma, positive, shapes, attention_kwargs)
                 if guided:
                     with self.transformer.cache_context("uncond"):
-                        away = velocity(self.transformer, x, inputs_BSC, sigma, negative, shapes, attention_kwargs)
+                        away = velocity(self.transformer, x, inputs_BSC, sigma, negative[0], shapes, attention_kwargs)
                     v = guide(v, away, request.true_cfg_scale)
                 x = self.scheduler.step(v, timestep, x, return_dict=False)[0].to(dtype)
                 if callback_on_step_end is not None:
@@ -256,7 +253,7 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
             layers_BLCHW = self._decode(x, target_grid, exact_size)
             output = assemble(layers_BLCHW, request, self.profile, output_type, seed)
         self.maybe_free_model_hooks()
-        return output if return_dict else output.to_tuple()
+        return output if return_dict else cast(Any, output.to_tuple())
 
     @property
     def _token_size(self) -> int:
@@ -284,6 +281,20 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
                 f"this pipeline's VAE has {channels} image channels, expected 4 (RGBA); "
                 "load the base together with an adapter: omnialpha.load(base, adapter=…)"
             )
+
+    def _embed(
+        self, words: Sequence[list[str] | Embeddings], pictures: list[list[Image.Image]], device: torch.device
+    ) -> list[Embeddings]:
+        """Embed each list of prompts together with the pictures; embeddings that the caller brought pass through."""
+        prompts = [entry for entry in words if isinstance(entry, list)]
+        seen = [[over_white(to_tensor(image)) for image in entry] for entry in pictures]
+        made = iter(self.prompt_encoder.embed_each(prompts, seen, device) if prompts else [])
+        return [
+            next(made)
+            if isinstance(entry, list)
+            else (entry[0].to(device), None if entry[1] is None else entry[1].to(device))
+            for entry in words
+        ]
 
     def _noise(
         self,

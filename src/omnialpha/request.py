@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import cast
 
 from PIL import Image
 
@@ -20,8 +20,6 @@ from omnialpha.tasks import Task
 from omnialpha.tasks import task as find_task
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 Pictures = Picture | Sequence[Picture] | Sequence[Sequence[Picture]] | None
 """One picture, the pictures of one call, or a batch of such lists."""
@@ -99,10 +97,10 @@ def understand(
         raise InputError("expected one of task, prompt and prompt_embeds")
 
     words = text if found is not None else prompt
-    entries = None if images is None else _entries(images)
-    B = _batch_size(words, entries, num_embeds)
-    per_entry = [words] * B if words is None or isinstance(words, str) else list(words)
-    pictures = _pictures(found, [[]] if entries is None else entries)
+    entries, is_batch = _entries(images)
+    B = _batch_size(words, len(entries) if is_batch else None, num_embeds)
+    per_entry: list[str | None] = [words] * B if words is None or isinstance(words, str) else list(words)
+    pictures = _pictures(found, entries)
     if found is None:
         m = 1 if num_targets is None else num_targets
         if m < 1:
@@ -115,8 +113,8 @@ def understand(
     request = Request(
         task=found,
         prompts=prompts,
-        texts=per_entry if found is not None else [None] * B,
-        images=pictures * B if len(pictures) == 1 else pictures,
+        texts=[None] * B if found is None else per_entry,
+        images=pictures if is_batch else pictures * B,
         num_targets=m,
         steps=profile.task_steps.get(name, profile.steps) if steps is None else steps,
         true_cfg_scale=profile.task_cfg.get(name, profile.true_cfg_scale) if true_cfg_scale is None else true_cfg_scale,
@@ -179,23 +177,25 @@ def fit_inputs(request: Request, profile: Profile, work: Size, *, explicit: bool
     return [[fitted(image) for image in entry] for entry in request.images]
 
 
-def _entries(images: Pictures) -> list[list[Picture]] | list[Picture]:
-    """A single picture becomes a list of one; a batch becomes a list of lists."""
+def _entries(images: Pictures) -> tuple[list[list[Picture]], bool]:
+    """The pictures of each batch entry, and whether the caller wrote a batch: otherwise one list serves all entries."""
+    if images is None:
+        return [[]], False
     if not isinstance(images, list | tuple):
-        return [images]
-    return [list(entry) if isinstance(entry, list | tuple) else entry for entry in images]
-
-
-def _batch_size(
-    words: str | Sequence[str] | None, entries: list[list[Picture]] | list[Picture] | None, num_embeds: int | None
-) -> int:
-    """B, from whatever comes as a batch; everything else serves all entries."""
-    nested = [isinstance(entry, list) for entry in entries or []]
+        return [[cast(Picture, images)]], False
+    nested = [isinstance(entry, list | tuple) for entry in images]
     if any(nested) and not all(nested):
         raise InputError("images mixes pictures and lists of pictures; pass a list for each batch entry")
+    if any(nested):
+        return [list(entry) for entry in images], True
+    return [list(images)], False
+
+
+def _batch_size(words: str | Sequence[str] | None, num_lists: int | None, num_embeds: int | None) -> int:
+    """B, from whatever comes as a batch; everything else serves all entries."""
     sizes = {
         "texts": None if words is None or isinstance(words, str) else len(words),
-        "lists of images": len(nested) if any(nested) else None,
+        "lists of images": num_lists,
         "prompt embeddings": num_embeds,
     }
     given = {name: size for name, size in sizes.items() if size is not None}
@@ -205,11 +205,10 @@ def _batch_size(
     return next(iter(given.values()), 1)
 
 
-def _pictures(found: Task | None, entries: list[list[Picture]] | list[Picture]) -> list[list[Image.Image]]:
+def _pictures(found: Task | None, entries: list[list[Picture]]) -> list[list[Image.Image]]:
     """All pictures as "RGBA" images, checked against the task's slots and against each other."""
-    nested = entries if entries and isinstance(entries[0], list) else [entries]
     pictures = []
-    for entry in nested:
+    for entry in entries:
         slots: Sequence[str] = () if found is None else found.inputs
         if found is not None:
             found.check_images(len(entry))

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 import tiny
 from omnialpha.errors import InputError
-from omnialpha.models.rope import MSRoPEBiL, layer_indices, text_start, token_positions
+from omnialpha.models.rope import LayerOrder, LayerShape, MSRoPEBiL, layer_indices, text_start, token_positions
 from omnialpha.models.transformer import layer_shapes, velocity, with_layer_positions
 
 AXES = [4, 6, 6]
 
 
-def shapes_of(grid: tuple[int, int], m: int, n: int, order: str = "paper") -> list:
+def shapes_of(grid: tuple[int, int], m: int, n: int, order: LayerOrder = "paper") -> list[LayerShape]:
     return layer_shapes(grid, m, [grid] * n, order)
 
 
@@ -77,7 +77,7 @@ def test_equals_stock_up_to_the_shift(m: int, n: int) -> None:
 def test_paper_and_released_agree_for_one_target_and_mirror_for_two() -> None:
     rope = MSRoPEBiL(AXES)
 
-    def rotations(m: int, order: str) -> torch.Tensor:
+    def rotations(m: int, order: LayerOrder) -> torch.Tensor:
         return torch.cat(rope([shapes_of((4, 4), m, 1, order)], None, 5))
 
     assert torch.equal(rotations(1, "paper"), rotations(1, "released"))
@@ -94,8 +94,8 @@ def test_paper_and_released_agree_for_one_target_and_mirror_for_two() -> None:
     grids=st.lists(st.tuples(st.integers(1, 90), st.integers(1, 90)), min_size=9, max_size=9),
     order=st.sampled_from(["paper", "released"]),
 )
-def test_text_never_meets_a_layer(m: int, n: int, grids: list[tuple[int, int]], order: str) -> None:
-    shapes = layer_shapes(grids[0], m, grids[1 : n + 1], order)  # type: ignore[arg-type]
+def test_text_never_meets_a_layer(m: int, n: int, grids: list[tuple[int, int]], order: LayerOrder) -> None:
+    shapes = layer_shapes(grids[0], m, grids[1 : n + 1], order)
     z, yx = text_start(shapes)
     assert z >= n > max(shape[3] for shape in shapes)
     stock_start = max(max(rows // 2, columns // 2) for _, rows, columns, _ in shapes)
@@ -118,7 +118,7 @@ def test_mixed_batch_is_refused() -> None:
 
 def test_shapes_without_layer_index_are_refused() -> None:
     with pytest.raises(InputError, match="rows, columns, z"):
-        MSRoPEBiL(AXES)([[(1, 4, 4)]], None, 3)  # type: ignore[list-item]
+        MSRoPEBiL(AXES)([[(1, 4, 4)]], None, 3)
 
 
 def test_permuting_inputs_with_their_indices_permutes_outputs() -> None:
