@@ -95,7 +95,11 @@ def score(scorer: Scorer) -> tuple[dict, list]:
         if task_id == "matting_auto":
             order = np.argsort(errors)
             middle = len(order) // 2
-            for label, picks in (("best", order[:3]), ("median", order[middle - 1 : middle + 2]), ("worst", order[-3:])):
+            for label, picks in (
+                ("best", order[:3]),
+                ("median", order[middle - 1 : middle + 2]),
+                ("worst", order[-3:]),
+            ):
                 rows += [(label, examples[i], outputs[i], f"MAD {errors[i]:.3f}") for i in picks]
     for task_id in REMOVAL:
         examples, outputs, seconds = scorer.run(task_id)

@@ -58,7 +58,7 @@ def main() -> None:
 
     result = {
         "command": " ".join(["python", *sys.argv]),
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
+        "hardware": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
         "diffusers": diffusers.__version__,
         "image": [options.size, options.size],

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -82,14 +83,19 @@ class Corpus:
         self.cutouts = [_read_cutout(index.parent, r) for r in records if r["kind"] == "foreground"]
         self.backdrops = [_read_backdrop(index.parent, r) for r in records if r["kind"] == "background"]
         if not self.cutouts or not self.backdrops:
-            raise InputError(f"{index}: split {split!r} has {len(self.cutouts)} cut-outs, {len(self.backdrops)} scenes.")
+            raise InputError(
+                f"{index}: split {split!r} has {len(self.cutouts)} cut-outs, {len(self.backdrops)} scenes."
+            )
         weights = np.array([cutout.weight for cutout in self.cutouts])
         self.weights = weights / weights.sum()
 
     def words(self) -> list[str]:
         """All captions and, a few times over, all wordings of the tasks: what a tokenizer is trained on."""
-        wordings = [wording.replace("{text}", "") for t in TASKS.values() for wording in (t.instruction, *t.paraphrases)]
-        return 3 * wordings + [picture.caption for picture in (*self.cutouts, *self.backdrops)]
+        wordings = [
+            wording.replace("{text}", "") for t in TASKS.values() for wording in (t.instruction, *t.paraphrases)
+        ]
+        captions = [cutout.caption for cutout in self.cutouts] + [backdrop.caption for backdrop in self.backdrops]
+        return 3 * wordings + captions
 
 
 def draw_scene(corpus: Corpus, rng: np.random.Generator, size: int, num_foregrounds: int = 1) -> Scene:
@@ -104,9 +110,8 @@ def draw_scene(corpus: Corpus, rng: np.random.Generator, size: int, num_foregrou
     Returns:
         The scene with its layers.
     """
-    background = _draw_background(corpus, rng, size)
+    backdrop_caption, background = _draw_background(corpus, rng, size)
     picks = rng.choice(len(corpus.cutouts), num_foregrounds, replace=False, p=corpus.weights)
-    backdrop_caption, background = background
     low, high = (0.45, 0.95) if num_foregrounds == 1 else (0.35, 0.7)
     front_to_back = [
         place(corpus.cutouts[pick].image, rng, size, scale=rng.uniform(low, high), anchor=anchor)
@@ -190,13 +195,13 @@ def _draw_background(corpus: Corpus, rng: np.random.Generator, size: int) -> tup
     return backdrop.caption, np.concatenate([colour, np.ones_like(colour[..., :1])], axis=-1)
 
 
-def _read_cutout(root: Path, record: dict) -> Cutout:
+def _read_cutout(root: Path, record: dict[str, Any]) -> Cutout:
     with Image.open(root / record["path"]) as image:
         premultiplied = image.convert("RGBA").convert("RGBa")
     weight = PHOTO_WEIGHT if record["photographic"] else 1.0
     return Cutout(image=premultiplied, caption=record["caption"], name=record["object"], weight=weight)
 
 
-def _read_backdrop(root: Path, record: dict) -> Backdrop:
+def _read_backdrop(root: Path, record: dict[str, Any]) -> Backdrop:
     with Image.open(root / record["path"]) as image:
         return Backdrop(image=image.convert("RGB"), caption=record["caption"], name=record["object"])

@@ -24,10 +24,10 @@ from omnialpha.models.prompt import over_white
 from omnialpha.models.transformer import layer_shapes, velocity
 from omnialpha.models.vae import encode_frame
 from omnialpha.pipeline import OmniAlphaPipeline
+from omnialpha.tasks import TASKS
 from omnialpha.training.optim import Muon
 from omnialpha.training.recipes import JointConfig
 from omnialpha.training.state import load_state, save_state, warmup_then_linear
-from omnialpha.tasks import TASKS
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +169,8 @@ def train_joint(config: JointConfig, pipeline: OmniAlphaPipeline, corpus: Corpus
 
 def make_optimizers(modules: nn.Module, config: JointConfig) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices of attention and MLPs, AdamW for the rest (embeddings, modulation, norms, ends)."""
-    hidden, rest = [], []
+    hidden: list[Tensor] = []
+    rest: list[Tensor] = []
     for name, parameter in modules.named_parameters():
         in_block = "transformer_blocks" in name or "language_model.layers" in name
         (hidden if in_block and parameter.ndim == 2 and "_mod." not in name else rest).append(parameter)

@@ -122,9 +122,7 @@ def build_transformer(config: JointConfig) -> QwenImageTransformer2DModel:
     return with_layer_positions(transformer)
 
 
-def build_pipeline(
-    config: JointConfig, vae: AutoencoderKLQwenImage, tokenizer: Qwen2Tokenizer
-) -> OmniAlphaPipeline:
+def build_pipeline(config: JointConfig, vae: AutoencoderKLQwenImage, tokenizer: Qwen2Tokenizer) -> OmniAlphaPipeline:
     """The untrained embedded pipeline around a trained VAE."""
     return OmniAlphaPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),

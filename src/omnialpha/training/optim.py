@@ -28,8 +28,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
-        """One step; matrices of one shape are made orthogonal together."""
+    def step(self, closure: Any = None) -> Any:
+        """One step; matrices of one shape are made orthogonal together. Closures are not supported."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:

@@ -46,6 +46,8 @@ def warmup_then_linear(step: int, steps: int, warmup: int) -> float:
     >>> [warmup_then_linear(step, 110, 10) for step in (0, 9, 10, 60, 110)]
     [0.1, 1.0, 1.0, 0.5, 0.0]
     """
-    return min((step + 1) / warmup, (steps - step) / max(1, steps - warmup)) if step < warmup else max(
-        0.0, (steps - step) / max(1, steps - warmup)
+    return (
+        min((step + 1) / warmup, (steps - step) / max(1, steps - warmup))
+        if step < warmup
+        else max(0.0, (steps - step) / max(1, steps - warmup))
     )

@@ -69,7 +69,7 @@ def reconstruction_loss(output_B4HW: Tensor, target_B4HW: Tensor) -> Tensor:
 def draw_crops(corpus: Corpus, config: VaeConfig, step: int) -> Tensor:
     """The batch of one step: crops of cut-outs, composites, backgrounds and masks, (B, 4, crop, crop) in [-1, 1]."""
     rng = np.random.default_rng([config.seed, step])
-    crops = []
+    crops: list[np.ndarray] = []
     while len(crops) < config.batch_size:
         size = int(config.crop * rng.choice([1, 1.5, 2, 3]))
         scene = draw_scene(corpus, rng, size)
@@ -146,7 +146,8 @@ def train_vae(config: VaeConfig, corpus: Corpus, folder: Path) -> AutoencoderKLQ
 
 def make_optimizers(vae: AutoencoderKLQwenImage, config: VaeConfig) -> list[torch.optim.Optimizer]:
     """Muon for the inner convolutions, AdamW for the two ends, norms and biases."""
-    inner, rest = [], []
+    inner: list[Tensor] = []
+    rest: list[Tensor] = []
     for name, parameter in vae.named_parameters():
         end = any(part in name for part in ("conv_in.", "conv_out.", "quant_conv.", "norm"))
         (rest if end or parameter.ndim < 3 else inner).append(parameter)
