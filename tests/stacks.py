@@ -21,7 +21,7 @@ def sample_stack() -> LayerStack:
             Layer(noise(31, 23, 0), "background"),
             Layer(noise(20, 17, 1), "玻璃杯 «glass»", opacity=0.37, offset=(-7, 11)),
             Layer(noise(31, 23, 2), "hidden", visible=False),
-            Layer(noise(4, 5, 3), "", opacity=0.5, offset=(100, -50)),
+            Layer(noise(4, 5, 3), "glow", opacity=0.5, offset=(100, -50)),
         ],
         size=(31, 23),
         metadata={"task": "decomposition_auto", "prompt": 'a <glass> & "more"', "seed": 7, "path": "\udcff"},

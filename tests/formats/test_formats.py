@@ -18,6 +18,7 @@ from omnialpha.errors import ImageError, InputError, OutputError
 from omnialpha.imaging.layers import Layer, LayerStack
 from stacks import difference, noise, sample_stack
 
+_NOT_XML = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 EVERY_FORMAT = pytest.mark.parametrize("name", ["layers", "layers.psd", "layers.ora"])
 
 
@@ -66,13 +67,11 @@ def test_any_stack_survives(tmp_path_factory: pytest.TempPathFactory, name: str,
     apart = np.abs(np.asarray(again.flatten()).astype(int) - np.asarray(stack.flatten())) * visible
     assert apart.max() <= (1 + len(stack) if name.endswith("psd") else 1)
     assert [layer.offset for layer in again] == [layer.offset for layer in stack]
-    for read, written in zip(again, stack, strict=True):
+    for number, (read, written) in enumerate(zip(again, stack, strict=True), start=1):
         kept = {
             "layers": written.name,
-            "layers.psd": written.name[:255],  # the format's limit
-            "layers.ora": re.sub(
-                "[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "", written.name
-            ),  # XML has no such characters
+            "layers.psd": written.name[:255] or f"Layer {number}",  # as far as the formats can: 255 letters,
+            "layers.ora": _NOT_XML.sub("", written.name) or f"Layer {number}",  # and what XML can express
         }
         assert read.name == kept[name]
 

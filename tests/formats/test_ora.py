@@ -41,7 +41,7 @@ def test_the_file_follows_the_specification(tmp_path: Path) -> None:
         image = ElementTree.fromstring(archive.read("stack.xml"))
         assert (image.tag, image.get("w"), image.get("h")) == ("image", "31", "23")
         (root,) = image
-        assert [layer.get("name") for layer in root] == ["", "hidden", "玻璃杯 «glass»", "background"]
+        assert [layer.get("name") for layer in root] == ["glow", "hidden", "玻璃杯 «glass»", "background"]
         glass = root[2]
         assert (glass.get("x"), glass.get("y"), glass.get("opacity")) == ("-7", "11", "0.37")
         assert [layer.get("visibility") for layer in root] == ["visible", "hidden", "visible", "visible"]

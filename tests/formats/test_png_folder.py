@@ -25,7 +25,7 @@ def _change(folder: Path, **changes: Any) -> None:
 
 def test_files_and_manifest_can_be_used_without_this_library(folder: Path) -> None:
     stack = sample_stack()
-    names = ["00-background.png", "01-glass.png", "02-hidden.png", "03.png", "manifest.json", "merged.png"]
+    names = ["00-background.png", "01-glass.png", "02-hidden.png", "03-glow.png", "manifest.json", "merged.png"]
     assert sorted(path.name for path in folder.iterdir()) == names
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["size"] == [31, 23]

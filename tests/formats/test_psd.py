@@ -74,7 +74,7 @@ def test_imagemagick_sees_every_layer(written: Path, tmp_path: Path) -> None:
 def test_exiftool_sees_names_and_provenance(written: Path) -> None:
     output = subprocess.run(["exiftool", "-json", str(written)], capture_output=True, check=True).stdout
     facts = json.loads(output)[0]
-    assert facts["LayerUnicodeNames"] == ["background", "玻璃杯 «glass»", "hidden", ""]
+    assert facts["LayerUnicodeNames"] == ["background", "玻璃杯 «glass»", "hidden", "glow"]
     assert facts["LayerVisible"] == ["Yes", "Yes", "No", "Yes"]
     # ExifTool decodes JSON inside XMP itself.
     provenance = facts["Metadata"] if isinstance(facts["Metadata"], dict) else json.loads(facts["Metadata"])

@@ -29,7 +29,7 @@ _MIME_TYPE = b"image/openraster"
 _METADATA = "omnialpha/metadata.json"
 _THUMBNAIL = (256, 256)
 _NORMAL = "svg:src-over"
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # characters that XML cannot express
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed time stamp: the same stack gives the same bytes
 _MAX_TEXT_BYTES = 16 << 20  # of stack.xml and the metadata; more is no description of layers
 _MAX_PNG_BYTES = 8 * rgba.MAX_PIXELS + (1 << 20)  # the largest picture at 16 bits per channel, uncompressed
@@ -55,7 +55,7 @@ def write(stack: LayerStack, path: str | os.PathLike[str], *, overwrite: bool = 
             root,
             "layer",
             {
-                "name": _xml_text(layer.name),
+                "name": _NOT_XML.sub("", layer.name) or f"Layer {index + 1}",
                 "src": f"data/layer{index:03d}.png",
                 "x": str(layer.offset[0]),
                 "y": str(layer.offset[1]),
@@ -167,8 +167,3 @@ def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-def _xml_text(text: str) -> str:
-    """Without the control characters that XML cannot express."""
-    return _NOT_XML.sub("", text)

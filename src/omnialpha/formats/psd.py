@@ -74,12 +74,13 @@ def write(stack: LayerStack, path: str | os.PathLike[str], *, overwrite: bool = 
             key=Resource.XMP_METADATA, data=_to_xmp(stack.metadata)
         )
     document = PSDImage(record)
-    for layer in stack:
+    for number, layer in enumerate(stack, start=1):
         # Not create_pixel_layer: that turns alpha into a layer mask in some documents.
         created = document.create_pixel_layer_from_array(
             np.asarray(layer.image), top=layer.offset[1], left=layer.offset[0], opacity=round(layer.opacity * 255)
         )
-        created.name = layer.name[:_LONGEST_NAME]  # here, since creating takes ASCII names only
+        # Named here, since creating takes ASCII names only; GIMP complains about layers without a name.
+        created.name = layer.name[:_LONGEST_NAME] or f"Layer {number}"
         created.visible = layer.visible
     information = record.layer_and_mask_information.layer_info
     if information is not None:
