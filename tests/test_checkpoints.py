@@ -198,7 +198,7 @@ def test_missing_component(saved: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("component", ["transformer", "text_encoder", "vae"])
-@pytest.mark.parametrize("damage", ["no file", "cut file", "key missing"])
+@pytest.mark.parametrize("damage", ["no file", "cut file", "key missing", "wrong shape"])
 def test_damaged_weights(saved: Path, tmp_path: Path, component: str, damage: str) -> None:
     broken = shutil.copytree(saved, tmp_path / "broken")
     (file,) = (broken / component).glob("*.safetensors")
@@ -208,7 +208,11 @@ def test_damaged_weights(saved: Path, tmp_path: Path, component: str, damage: st
         file.write_bytes(file.read_bytes()[:-1000])
     else:
         state = load_file(file)
-        del state[sorted(state)[-1]]
+        key = max(state)
+        if damage == "key missing":
+            del state[key]
+        else:
+            state[key] = torch.zeros(3, 3)
         save_file(state, file, metadata={"format": "pt"})
     with pytest.raises(CheckpointError) as caught:
         omnialpha.load(broken, device="cpu")

@@ -89,12 +89,12 @@ def open_folders(base: Path, adapter: Path | None, dtype: torch.dtype) -> OmniAl
             image_processor=_image_processor(base),
             profile=Profile.from_dict(index["profile"]) if "profile" in index else RELEASED,
         )
-    except OmniAlphaError:
+    except (OmniAlphaError, torch.OutOfMemoryError):
         raise
-    # Broken files lead the loaders to many kinds of errors; memory errors are not among these.
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        # Broken files lead the loaders to all of these, with messages of many lines.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{base}: cannot be loaded ({reason}); download or save it again") from error
+        raise CheckpointError(f"{base}: cannot be loaded ({reason}); check that its files are complete") from error
     _check_report(base / "transformer", transformer_report)
     _check_report(base / "text_encoder", encoder_report)
     if lora is not None:

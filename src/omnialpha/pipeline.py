@@ -20,7 +20,6 @@ from diffusers import (
     QwenImageTransformer2DModel,
 )
 from diffusers.loaders import QwenImageLoraLoaderMixin
-from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer, Qwen2VLImageProcessorPil
@@ -30,7 +29,7 @@ from omnialpha.models.latents import PATCH, denormalise, normalise, pack, unpack
 from omnialpha.models.pictures import Size, resize_layers, resized, to_tensor
 from omnialpha.models.profile import PAPER, Profile
 from omnialpha.models.prompt import Embeddings, PromptEncoder, grid_size, over_white
-from omnialpha.models.sampling import guide, resolution_shift
+from omnialpha.models.sampling import guide, initial_noise, resolution_shift
 from omnialpha.models.transformer import TokenGrid, layer_shapes, velocity, with_layer_positions
 from omnialpha.models.vae import single_frame
 from omnialpha.outputs import OUTPUT_TYPES, OmniAlphaOutput, assemble
@@ -216,7 +215,8 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
 
         # 4. Noise for the targets, clean latents of the inputs, layer positions for both.
         target_grid = work_size[1] // self._token_size, work_size[0] // self._token_size
-        x = self._noise(latents, generator, seed, (B, m, *target_grid), dtype)
+        noise_shape = (B, m, self.vae.config.z_dim, target_grid[0] * PATCH, target_grid[1] * PATCH)
+        x = initial_noise(noise_shape, latents=latents, generator=generator, seed=seed, device=device, dtype=dtype)
         inputs_BSC, input_grids = self._encode(pictures, dtype)
         shapes = layer_shapes(target_grid, m, input_grids, self.profile.layer_order)
 
@@ -295,29 +295,6 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
             else (entry[0].to(device), None if entry[1] is None else entry[1].to(device))
             for entry in words
         ]
-
-    def _noise(
-        self,
-        latents: Tensor | None,
-        generator: torch.Generator | list[torch.Generator] | None,
-        seed: int | None,
-        shape: tuple[int, int, int, int],
-        dtype: torch.dtype,
-    ) -> Tensor:
-        """The noise of the targets, packed (B, S, C): given, or drawn for (B, m, token rows, token columns)."""
-        B, m, rows, columns = shape
-        channels = self.vae.config.z_dim
-        packed = (B, m * rows * columns, channels * PATCH**2)
-        if latents is not None:
-            if tuple(latents.shape) != packed:
-                raise InputError(f"expected packed latents of shape {packed}, received {tuple(latents.shape)}")
-            return latents.to(self._execution_device, dtype)
-        if seed is not None:
-            generator = [torch.Generator("cpu").manual_seed(seed + k) for k in range(B)]
-        if isinstance(generator, list) and len(generator) != B:
-            raise InputError(f"expected one generator for each of {B} batch entries, received {len(generator)}")
-        size = (B, m, channels, rows * PATCH, columns * PATCH)
-        return pack(randn_tensor(size, generator=generator, device=self._execution_device, dtype=dtype))
 
     def _encode(self, pictures: list[list[Image.Image]], dtype: torch.dtype) -> tuple[Tensor | None, list[TokenGrid]]:
         """Packed clean latents of all inputs (B, S, C), None without inputs, and the token grid of each input."""

@@ -1,9 +1,54 @@
-"""Sampling rules that do not depend on the model: guidance and the resolution-dependent shift of the noise levels."""
+"""Sampling rules that do not depend on the model: the noise, guidance, and the shift of the noise levels by resolution.
+
+Shape suffixes: B batch, L layers, C channels, H and W latent rows and columns, S tokens.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
+
+from omnialpha.errors import InputError
+from omnialpha.models.latents import PATCH, pack
+
+Generators = torch.Generator | list[torch.Generator] | None
+
+
+def initial_noise(
+    shape_BLCHW: tuple[int, int, int, int, int],
+    *,
+    latents: Tensor | None = None,
+    generator: Generators = None,
+    seed: int | None = None,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """The noise that sampling starts from, packed (B, S, 4 · C).
+
+    Args:
+        shape_BLCHW: of the latents before packing.
+        latents: the noise itself, packed.
+        generator: its source; a list has one for each batch entry.
+        seed: the same as a number: entry k is drawn with ``seed + k``, so it does not depend on the other entries.
+        device: where it is wanted; seeds give the same noise on every device.
+        dtype: its dtype.
+
+    Raises:
+        InputError: wrong shape of the latents or number of generators.
+    """
+    B, L, C, H, W = shape_BLCHW
+    if latents is not None:
+        packed = (B, L * H * W // PATCH**2, C * PATCH**2)
+        if tuple(latents.shape) != packed:
+            raise InputError(f"expected packed latents of shape {packed}, received {tuple(latents.shape)}")
+        return latents.to(device, dtype)
+    if seed is not None:
+        generator = [torch.Generator("cpu").manual_seed(seed + k) for k in range(B)]
+    if isinstance(generator, list) and len(generator) != B:
+        raise InputError(f"expected one generator for each of {B} batch entries, received {len(generator)}")
+    return pack(randn_tensor(shape_BLCHW, generator=generator, device=device, dtype=dtype))
 
 
 def guide(toward: Tensor, away: Tensor, scale: float) -> Tensor:
