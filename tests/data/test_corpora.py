@@ -41,10 +41,11 @@ License: CC-BY-SA-4.0
 
 
 def disk(colour=(200, 40, 40), size=200, seed=None):
-    """A shaded disk with a soft edge on a transparent canvas; with a seed, grain like a photograph's."""
+    """A disk of coloured patches with a soft edge, another one per colour; with a seed, grain like a photograph's."""
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
     alpha = np.clip(size * 0.35 - np.hypot(x, y), 0, 1)
-    shade = (0.5 + 0.5 * (x + size / 2) / size)[..., None] * np.array(colour)
+    patches = Image.fromarray(np.random.default_rng(sum(colour)).integers(60, 256, (4, 4, 3), dtype=np.uint8))
+    shade = np.asarray(patches.resize((size, size), Image.Resampling.NEAREST)) / 255 * np.array(colour)
     if seed is not None:
         shade = shade + np.random.default_rng(seed).normal(0, 12, shade.shape)
     pixels = np.dstack([np.clip(shade, 0, 255), alpha * 255]).astype(np.uint8)
@@ -164,6 +165,23 @@ def test_no_name_is_on_both_sides(cache, tmp_path):
     assert ("foreground", "apple") in sides  # the red emoji and the clip-art apple are one object
     assert sum(record["object"] == "apple" for record in records) == 2
     assert all(len(side) == 1 for side in sides.values())
+
+
+def test_held_out_pictures_do_not_look_like_training_pictures(cache, tmp_path):
+    stamps = cache / "tuxpaint-stamps-default/usr/share/tuxpaint/stamps/animals"
+    owl = Image.open(stamps / "owl.png")
+    save(owl.resize((150, 150)), stamps / "bee.png")  # another size and name: "bee" would be held out
+    (stamps / "bee.txt").write_text("A bee.")
+    save(owl.rotate(120).crop((60, 20, 180, 200)), stamps / "banana.png")
+    (stamps / "banana.txt").write_text("A banana.")
+    assert split_of("owl") == "train"
+    assert split_of("bee") == split_of("banana") == "test"
+    out = tmp_path / "out"
+    captions = [record["caption"] for record in corpora.prepare(cache, out)]
+    assert "An owl" in captions
+    assert "A banana" in captions
+    assert "A bee" not in captions
+    assert not list(out.rglob("*bee*"))
 
 
 def test_prepare_twice_gives_the_same_bytes(cache, tmp_path):

@@ -20,10 +20,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from omnialpha.data import readers
-from omnialpha.data.cutouts import Rejected, clean_background, clean_cutout, is_blank, is_photographic, thumbprint
+from omnialpha.data.cutouts import (
+    Rejected,
+    clean_background,
+    clean_cutout,
+    is_blank,
+    is_photographic,
+    signature,
+    thumbprint,
+)
 from omnialpha.data.naming import object_name, slug, split_of, words
 from omnialpha.errors import InputError, OmniAlphaError, nearest
 from omnialpha.imaging.files import atomic_write
@@ -39,6 +48,9 @@ DEBIAN = (
 )
 NPM = ("@lobehub/fluent-emoji-3d", "emojibase-data")
 PACKAGES = DEBIAN + NPM
+
+LOOKALIKE = 0.97
+"""Correlation of two 16 × 16 thumbnails above which they show the same thing (looked at: all pairs above are)."""
 
 
 def default_cache() -> Path:
@@ -155,27 +167,49 @@ def prepare(cache_dir: str | Path, out_dir: str | Path, size: int = 256) -> list
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: is not empty; give a new folder, so that no picture of an earlier run is mixed in")
     records: list[dict[str, object]] = []
+    signatures: list[np.ndarray] = []
     reasons: Counter[str] = Counter()
     seen: set[bytes] = set()
     for item in read_items(Path(cache_dir)):
         try:
-            records.append(_write(item, out, size, seen))
+            record, mark = _write(item, out, size, seen)
+            records.append(record)
+            signatures.append(mark)
         except Rejected as rejection:
             reasons[f"{item.source}: {rejection}"] += 1
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
             reasons[f"{item.source}: unreadable"] += 1
             logger.warning("%s/%s cannot be read: %s", item.source, item.key, error)
+    kept = [record for record, alike in zip(records, _lookalikes(records, signatures), strict=True) if not alike]
+    for record in records:
+        if record not in kept:
+            (out / str(record["path"])).unlink()
+            reasons[f"{record['source']}: held out, but looks like a training picture"] += 1
     index = out / "index.jsonl"
-    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
     with atomic_write(index, overwrite=True) as partial:
         Path(partial).write_text("".join(lines), encoding="utf-8")
     for reason, count in sorted(reasons.items()):
         logger.info("left out %5d  %s", count, reason)
-    return records
+    return kept
 
 
-def _write(item: readers.Item, out: Path, size: int, seen: set[bytes]) -> dict[str, object]:
-    """Clean and write one item; return its index record. `seen` holds the thumbprints of all items before it."""
+def _lookalikes(records: list[dict[str, object]], signatures: list[np.ndarray]) -> list[bool]:
+    """Mark held-out pictures that look like a training picture.
+
+    Names do not tell everything: one package's "propeller" is the very drawing of another's "propeller hat".
+    """
+    held_out = np.array([record["split"] == "test" for record in records], dtype=bool)
+    if not held_out.any() or held_out.all():
+        return [False] * len(records)
+    vectors = np.stack(signatures)
+    alike = np.zeros(len(records), dtype=bool)
+    alike[held_out] = (vectors[held_out] @ vectors[~held_out].T).max(axis=1) > LOOKALIKE
+    return alike.tolist()
+
+
+def _write(item: readers.Item, out: Path, size: int, seen: set[bytes]) -> tuple[dict[str, object], np.ndarray]:
+    """Clean and write one item; return its index record and signature. `seen` holds the thumbprints before it."""
     with warnings.catch_warnings():  # clean_cutout judges the size itself
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         opened = item.open()
@@ -192,7 +226,7 @@ def _write(item: readers.Item, out: Path, size: int, seen: set[bytes]) -> dict[s
     path = _free_path(item, out)
     image.save(out / path, quality=95)  # PNG is lossless and ignores the quality
     thing = item.scene or object_name(item.caption)
-    return {
+    record = {
         "id": f"{item.source}/{path.stem}",
         "kind": item.kind,
         "path": path.as_posix(),
@@ -204,6 +238,7 @@ def _write(item: readers.Item, out: Path, size: int, seen: set[bytes]) -> dict[s
         "split": split_of(thing if item.kind == "foreground" else f"background/{thing}"),
         "photographic": item.kind == "background" or (not item.drawn and is_photographic(image)),
     }
+    return record, signature(image)
 
 
 def _free_path(item: readers.Item, out: Path) -> Path:
