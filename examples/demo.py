@@ -48,7 +48,8 @@ def main() -> None:
             save(stack, options.out / file)
         where = " and ".join(str(options.out / file) for file in files)
         print(f"{where:<40} {time.perf_counter() - start:5.1f} s  {title}")
-        rows.append((title, images, [layer.image for layer in stack]))
+        inputs = dict(zip(omnialpha.tasks.task(task).inputs, images, strict=True))
+        rows.append((title, inputs, {layer.name: layer.image for layer in stack}))
 
     save_png(overview(rows), options.out / "overview.png", overwrite=True)
     print(f"{options.out / 'overview.png'!s:<40}          all of them: look here first")
@@ -62,23 +63,22 @@ def save(stack: omnialpha.LayerStack, path: Path) -> None:
         stack.save(path, overwrite=True)
 
 
-def overview(rows: list[tuple[str, list[Image.Image], list[Image.Image]]]) -> Image.Image:
-    """Draw one row per job: its inputs, an arrow, its results over a checkerboard."""
-    font, line = ImageFont.load_default(14), 24
+def overview(rows: list[tuple[str, dict[str, Image.Image], dict[str, Image.Image]]]) -> Image.Image:
+    """Draw one row per job: title, named inputs, an arrow, named results."""
+    title_font, font, head = ImageFont.load_default(16), ImageFont.load_default(12), 44
     columns = max(len(inputs) for _, inputs, _ in rows), max(len(results) for _, _, results in rows)
-    width, height = (sum(columns) + 1) * TILE, len(rows) * (TILE + line)
-    sheet = Image.new("RGB", (width, height), "white")
+    sheet = Image.new("RGB", ((sum(columns) + 1) * TILE, len(rows) * (TILE + head)), "white")
     draw = ImageDraw.Draw(sheet)
     for number, (title, inputs, results) in enumerate(rows):
-        top = number * (TILE + line)
-        draw.text((8, top + 4), title, "black", font)
-        for column, image in enumerate(inputs):
-            sheet.paste(tile(image), (column * TILE, top + line))
-        arrow = columns[0] * TILE + TILE // 2, top + line + TILE // 2
-        draw.line((arrow[0] - 40, arrow[1], arrow[0] + 40, arrow[1]), "black", 3)
-        draw.polygon([(arrow[0] + 40, arrow[1] + d) for d in (-8, 8)] + [(arrow[0] + 54, arrow[1])], "black")
-        for column, image in enumerate(results, start=columns[0] + 1):
-            sheet.paste(tile(image), (column * TILE, top + line))
+        top = number * (TILE + head)
+        draw.text((4, top + 4), title, "black", title_font)
+        for pictures, first in ((inputs, 0), (results, columns[0] + 1)):
+            for column, (name, image) in enumerate(pictures.items(), start=first):
+                draw.text((column * TILE + 4, top + 26), name.replace("_", " "), "gray", font)
+                sheet.paste(tile(image), (column * TILE, top + head))
+        x, y = columns[0] * TILE + TILE // 2, top + head + TILE // 2
+        draw.line((x - 40, y, x + 40, y), "black", 3)
+        draw.polygon([(x + 40, y - 8), (x + 40, y + 8), (x + 54, y)], "black")
     return sheet
 
 

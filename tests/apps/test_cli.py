@@ -280,8 +280,10 @@ def test_interruption_keeps_what_is_done(
         return original(self, **options)
 
     monkeypatch.setattr(type(pipe), "__call__", call)
-    message = failing(130, "matte", "a.png", "b.jpg", "-o", "out/")
-    assert message == "error: interrupted; 1 of 2 results are complete\n"
+    result = cli("matte", "a.png", "b.jpg", "-o", "out/")
+    assert result.exit_code == 130
+    assert result.stderr == "error: interrupted; 1 of 2 results are complete\n"
+    assert result.stdout.startswith(str(Path("out/a_matting_auto.png")))
     assert [path.name for path in Path("out").iterdir()] == ["a_matting_auto.png"]
 
 
@@ -311,6 +313,20 @@ def test_real_process_loads_a_saved_model_and_obeys_control_c(here: Path, pipe: 
     assert first.name in written
     assert not any(name.startswith(".omnialpha-") for name in written)
     assert all(read_metadata(Path("out") / name)["model"] == "model" for name in written)
+
+
+def test_only_our_own_messages_are_shown_but_downloads_keep_their_bar(
+    here: Path, loads: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import diffusers
+    import transformers
+    from huggingface_hub.utils import are_progress_bars_disabled
+
+    monkeypatch.setattr(transformers.utils.logging, "_tqdm_active", True)
+    monkeypatch.setattr(diffusers.utils.logging, "_tqdm_active", True)
+    good("matte", "a.png", "-o", "cut.png")
+    assert not transformers.utils.logging.is_progress_bar_enabled()
+    assert not are_progress_bars_disabled()
 
 
 def test_version_and_help() -> None:

@@ -55,6 +55,7 @@ def run(jobs: Sequence[Job], settings: Settings) -> None:
         for job, target in _progress(list(zip(jobs, targets, strict=True)), settings):
             _attempt(job, target, model, settings, report)
     except KeyboardInterrupt:
+        _print(report, settings)
         raise KeyboardInterrupt(f"interrupted; {len(report.results)} of {len(jobs)} results are complete") from None
     _print(report, settings)
     if report.failures:
@@ -204,10 +205,14 @@ def _quieten_dependencies() -> None:
     """Keep the libraries below to errors: their hints and bars are about their insides, not about the user's job."""
     import diffusers
     import transformers
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 
+    downloads_shown = not are_progress_bars_disabled()
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
+    if downloads_shown:  # transformers turns these off with its own
+        enable_progress_bars()
 
 
 def _line(error: BaseException, job: Job) -> str:
