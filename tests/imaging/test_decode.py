@@ -172,7 +172,7 @@ def test_exif_orientation(orientation: int, format: str, caplog: pytest.LogCaptu
     expected = ImageOps.exif_transpose(Image.open(buffer)).convert("RGBA")
     np.testing.assert_array_equal(decoded, np.asarray(expected))
     assert decoded.shape[:2] == ((48, 32) if orientation < 5 else (32, 48))
-    assert ("turned upright" in caplog.text) == (orientation > 1 and format != "TIFF")
+    assert ("turned upright" in caplog.text) == (orientation > 1)
 
 
 def test_exif_orientation_of_16_bit_files() -> None:
@@ -181,6 +181,9 @@ def test_exif_orientation_of_16_bit_files() -> None:
     exif[0x0112] = 6
     decoded = decode(_png(6, samples, (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))))
     np.testing.assert_array_equal(decoded, np.rot90(samples, -1))
+    for samples, colours in ((_noise(4, np.uint16), 2), (_noise(1, np.uint16), 1)):
+        decoded = decode(_tiff16(samples, "<", {262: colours, 274: 6} | ({338: 2} if colours == 2 else {})))
+        np.testing.assert_array_equal(decoded, np.rot90(_rgba(samples), -1))
 
 
 def _profile(primaries: str) -> bytes:

@@ -82,7 +82,8 @@ def test_a_folder_appears_complete_and_replaces_the_old_one(tmp_path: Path) -> N
     final = tmp_path / "layers"
     for content in ("old", "new"):
         with atomic_folder(final) as temporary:
-            (temporary / content).write_text(content)
+            (temporary / content).mkdir()
+            (temporary / content / "deep").write_text(content)
             assert not (final / content).exists()
         assert _names(final) == [content]
         assert _names(tmp_path) == ["layers"]

@@ -122,7 +122,7 @@ def _layers(
     visible: bool,
     name: str,
 ) -> Iterator[Layer]:
-    """Layers of a group, bottom first."""
+    """Layers of a group, bottom first. Before version 0.0.6 groups had a place too, which their layers start from."""
     for item in reversed(group):
         offset = (
             origin[0] + _checks.whole_number(item.get("x", "0"), "offset", name),

@@ -22,7 +22,7 @@ MAX_PIXELS = 1 << 26
 # GIF is not promised: it is opened so that an animation is refused for being one, not for being unknown.
 _KINDS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 _PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
-_ORIENTATION = 0x0112  # EXIF tag
+_ORIENTATION = 0x0112  # tag of EXIF and TIFF
 _BITS, _PHOTOMETRIC, _PLANAR = 258, 262, 284  # TIFF tags
 
 
@@ -40,6 +40,8 @@ def decode(source: Source) -> np.ndarray:
     """
     with opened(source) as (stream, name), explained(name):
         image = open_picture(stream, name)
+        if image.format == "TIFF" and (orientation := image.tag_v2.get(_ORIENTATION, 1)) != 1:  # type: ignore[attr-defined]
+            logger.info("%s: turned upright (orientation %s)", name, orientation)  # by Pillow, while decoding
         if _is_deep(image):
             pixels = _read_deep(image, stream, name)
         elif image.mode in _PLAIN_MODES:
@@ -92,8 +94,9 @@ def open_picture(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
             "or convert it to PNG"
         ) from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: has more than the {MAX_PIXELS / 1e6:.0f} million pixels that are read; "
-                         "make it smaller first") from error  # fmt: skip
+        raise ImageError(
+            f"{name}: has more than the {MAX_PIXELS / 1e6:.0f} million pixels that are read; make it smaller first"
+        ) from error
     check_size(image.size, name)
     # The further pictures of an MPO are previews and depth maps of the first one.
     if image.format != "MPO" and getattr(image, "is_animated", False):
@@ -227,7 +230,9 @@ def _to_srgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _upright(pixels: np.ndarray, image: Image.Image, name: str) -> np.ndarray:
-    """Apply the EXIF orientation (TIFF's own has been applied and removed by Pillow)."""
+    """Apply the EXIF orientation."""
+    if image.format == "TIFF":  # done
+        return pixels
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception as error:  # a photograph is worth more than its notes, which break in as many ways as pixels do
@@ -240,5 +245,5 @@ def _upright(pixels: np.ndarray, image: Image.Image, name: str) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     if orientation in range(2, 9):
-        logger.info("%s: turned upright (EXIF orientation %d)", name, orientation)
+        logger.info("%s: turned upright (orientation %d)", name, orientation)
     return np.ascontiguousarray(pixels)

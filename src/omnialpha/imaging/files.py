@@ -134,7 +134,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         path: The final folder. Its parent is made when it does not exist.
 
     Yields:
-        The temporary folder, which exists and is empty.
+        The temporary folder, which exists and is empty; it may get folders inside.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -145,9 +145,8 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         try:
             temporary.mkdir()
             yield temporary
-            for file in temporary.iterdir():
-                _flush(file)
-            _flush_names(temporary)
+            for entry in (*temporary.rglob("*"), temporary):
+                (_flush_names if entry.is_dir() else _flush)(entry)
             if final.exists():
                 final.rename(replaced)
             try:
