@@ -11,10 +11,12 @@ import torch
 from accelerate.hooks import ModelHook, add_hook_to_module  # type: ignore[import-untyped]
 from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import tiny
-from omnialpha.errors import InputError
+from omnialpha.errors import CheckpointError, InputError
 from omnialpha.imaging.layers import LayerStack
+from omnialpha.models.lora import save_lora
 from omnialpha.models.profile import Profile
 from omnialpha.pipeline import OmniAlphaPipeline
 from omnialpha.tasks import TASKS, Task
@@ -401,6 +403,16 @@ def test_group_offload(kind: str) -> None:
     blocks = {"num_blocks_per_group": 1} if kind == "block_level" else {}
     pipe.enable_group_offload(onload_device=device, offload_device=device, offload_type=kind, **blocks)
     assert np.array_equal(raw(pipe, true_cfg_scale=2.0), raw(tiny.pipeline(), true_cfg_scale=2.0))
+
+
+def test_load_lora_weights_is_strict(tmp_path: Any) -> None:
+    file = save_lora(tiny.with_lora(tiny.transformer()), tmp_path)
+    pipe = tiny.pipeline()
+    pipe.load_lora_weights(str(tmp_path), adapter_name="good")
+    assert list(pipe.transformer.peft_config) == ["good"]
+    save_file(load_file(file) | {"transformer.nowhere.lora_A.weight": torch.zeros(2, 2)}, file)
+    with pytest.raises(CheckpointError, match=r"transformer\.nowhere"):
+        tiny.pipeline().load_lora_weights(str(tmp_path))
 
 
 def test_adapter_scale_is_passed_on() -> None:

@@ -26,6 +26,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer, Qwe
 
 from omnialpha.errors import InputError, nearest
 from omnialpha.models.latents import PATCH, denormalise, normalise, pack, unpack
+from omnialpha.models.lora import check_fit
 from omnialpha.models.pictures import Size, resize_layers, resized, to_tensor
 from omnialpha.models.profile import PAPER, Profile
 from omnialpha.models.prompt import Embeddings, PromptEncoder, grid_size, over_white
@@ -114,6 +115,18 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
                 "fuse it first (omnialpha.models.lora.fuse(pipe.transformer)) or save it alone (lora.save_lora)"
             )
         super().save_pretrained(save_directory, *args, **kwargs)
+
+    @classmethod
+    def load_lora_into_transformer(
+        cls, state_dict: dict[str, Tensor], transformer: QwenImageTransformer2DModel, **kwargs: Any
+    ) -> None:
+        """The step of ``load_lora_weights`` that attaches the adapter, made strict.
+
+        Raises:
+            CheckpointError: some keys of the adapter fit nothing; diffusers would only warn.
+        """
+        check_fit(transformer, state_dict, source="the adapter")
+        super().load_lora_into_transformer(state_dict, transformer, **kwargs)
 
     @torch.no_grad()
     def __call__(

@@ -151,7 +151,9 @@ def choose_sizes(request: Request, profile: Profile, height: int | None, width: 
         )
         work = grid_size(*exact, grid=profile.grid)
     if work != exact:
-        logger.info("working at %d×%d pixels; results are scaled to %d×%d", *work, *exact)
+        # Rounding to the grid is hardly visible; working at a fraction of the size is.
+        level = logging.WARNING if work[0] * work[1] < 0.9 * exact[0] * exact[1] else logging.INFO
+        logger.log(level, "working at %d×%d pixels; results are scaled to %d×%d", *work, *exact)
     return exact, work
 
 

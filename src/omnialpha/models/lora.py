@@ -5,7 +5,7 @@ here they are an error, because an adapter that is silently half loaded gives pl
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from diffusers import QwenImageTransformer2DModel
@@ -76,11 +76,27 @@ def load_lora(transformer: QwenImageTransformer2DModel, file: str | Path, *, nam
     state, metadata = QwenImageLoraLoaderMixin.lora_state_dict(
         str(file.parent), weight_name=file.name, local_files_only=True, return_lora_metadata=True
     )
-    if problems := _misfits(transformer, state):
-        raise CheckpointError(
-            f"{file}: {len(problems)} of {len(state)} keys fit nothing in this transformer: {'; '.join(problems)}"
-        )
+    check_fit(transformer, state, source=str(file))
     transformer.load_lora_adapter(state, prefix="transformer", adapter_name=name, metadata=metadata)
+
+
+def check_fit(transformer: QwenImageTransformer2DModel, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Refuse an adapter of which anything would be left out.
+
+    Args:
+        transformer: what it is for.
+        state: its weights, keys in diffusers' format.
+        source: where they come from, for the message.
+
+    Raises:
+        CheckpointError: some keys fit no linear layer of the transformer; all are listed.
+    """
+    layers = {module: layer for module, layer in transformer.named_modules() if isinstance(layer, nn.Linear)}
+    problems = [problem for key in state if (problem := _misfit(key, state, layers))]
+    if problems:
+        raise CheckpointError(
+            f"{source}: {len(problems)} of {len(state)} keys fit nothing in this transformer: {'; '.join(problems)}"
+        )
 
 
 def fuse(transformer: QwenImageTransformer2DModel, *, scale: float = 1.0) -> None:
@@ -135,21 +151,16 @@ def _require_adapter(transformer: QwenImageTransformer2DModel) -> None:
         raise InputError("no adapter is attached to the transformer; attach one with load_lora")
 
 
-def _misfits(transformer: QwenImageTransformer2DModel, state: dict[str, Tensor]) -> list[str]:
-    """One line for every key that fits no linear layer of the transformer."""
-    layers = {module: layer for module, layer in transformer.named_modules() if isinstance(layer, nn.Linear)}
-    problems = []
-    for key, weight in state.items():
-        match = _KEY.fullmatch(key)
-        layer = layers.get(match["module"]) if match else None
-        if match is None or layer is None:
-            problems.append(key)
-            continue
-        # y = W x + B A x with A (rank, in) and B (out, rank).
-        axis, expected = (1, layer.in_features) if match["side"] == "A" else (0, layer.out_features)
-        partner = key.replace(f"lora_{match['side']}", "lora_B" if match["side"] == "A" else "lora_A")
-        if weight.ndim != 2 or weight.shape[axis] != expected:
-            problems.append(f"{key} (shape {tuple(weight.shape)}, layer {tuple(layer.weight.shape)})")
-        elif partner not in state:
-            problems.append(f"{key} (without {partner})")
-    return problems
+def _misfit(key: str, state: Mapping[str, Tensor], layers: Mapping[str, nn.Linear]) -> str | None:
+    """What is wrong with one key, None when it fits."""
+    match = _KEY.fullmatch(key)
+    layer = layers.get(match["module"]) if match else None
+    if match is None or layer is None:
+        return key
+    # y = W x + B A x with A (rank, in) and B (out, rank).
+    axis, expected = (1, layer.in_features) if match["side"] == "A" else (0, layer.out_features)
+    shape = tuple(state[key].shape)
+    if len(shape) != 2 or shape[axis] != expected:
+        return f"{key} (shape {shape}, layer {tuple(layer.weight.shape)})"
+    partner = key.replace(f"lora_{match['side']}", "lora_B" if match["side"] == "A" else "lora_A")
+    return None if partner in state else f"{key} (without {partner})"
