@@ -44,7 +44,7 @@ def test_crops_are_fixed_by_seed_and_step(tmp_path) -> None:
 
 def test_training_lowers_the_loss_and_measures_latents(tmp_path) -> None:
     corpus = Corpus(make_corpus(tmp_path / "c"), "train")
-    config = override(nano_vae(), TINY | {"steps": "60"})
+    config = override(nano_vae(), TINY | {"steps": "120", "batch_size": "8", "learning_rate": "5e-3"})
     x = draw_crops(corpus, config, 1000)
 
     def loss(vae: AutoencoderKLQwenImage) -> float:
@@ -55,10 +55,10 @@ def test_training_lowers_the_loss_and_measures_latents(tmp_path) -> None:
     untrained = loss(build_vae(config))
     train_vae(config, corpus, tmp_path / "run")
     vae = AutoencoderKLQwenImage.from_pretrained(tmp_path / "run" / "vae")
-    assert loss(vae) < 0.7 * untrained
+    assert loss(vae) < 0.6 * untrained
     assert vae.config.latents_std != [1.0] * 16
     assert min(vae.config.latents_std) > 0
-    assert [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").open()] == list(range(2, 62, 2))
+    assert [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").open()] == list(range(2, 122, 2))
 
 
 @pytest.mark.parametrize("stage", ["vae"])

@@ -1,4 +1,4 @@
-"""Make the embedded checkpoint: `python -m omnialpha.training {vae,joint,finetune} --corpora DIR --out DIR`.
+"""Make the embedded checkpoint: `python -m omnialpha.training {vae,joint,finetune,publish} --corpora DIR --out DIR`.
 
 Run the stages in this order (`runs/nano_cpu.sh` does); each resumes where it was stopped. ``--set key=value`` changes a
 setting of the recipe.
@@ -19,17 +19,19 @@ from omnialpha.pipeline import OmniAlphaPipeline
 from omnialpha.training import recipes
 from omnialpha.training.dit import train_joint
 from omnialpha.training.nano import build_pipeline, train_tokenizer
+from omnialpha.training.publish import publish
 from omnialpha.training.vae import train_vae
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one stage."""
     parser = argparse.ArgumentParser(prog="python -m omnialpha.training", description=__doc__)
-    parser.add_argument("stage", choices=["vae", "joint", "finetune"])
+    parser.add_argument("stage", choices=["vae", "joint", "finetune", "publish"])
     parser.add_argument("--corpora", required=True, help="folder made by python -m omnialpha.data.corpora")
     parser.add_argument("--out", required=True, type=Path, help="folder of the run: checkpoints, log, result")
     parser.add_argument("--vae", type=Path, help="joint: the VAE folder made by the vae stage")
     parser.add_argument("--pipeline", type=Path, help="finetune: the pipeline folder made by the joint stage")
+    parser.add_argument("--runs", type=Path, nargs="+", help="publish: the run folders of all stages, first to last")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -40,6 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if "=" not in change:
             raise InputError(f"--set takes key=value, received {change!r}.")
     changes = dict(change.split("=", 1) for change in options.set)
+    if options.stage == "publish":
+        if not options.runs:
+            raise InputError("publish needs --runs, the run folders of all stages, first to last.")
+        publish(options.runs[-1], options.out, earlier=options.runs[:-1], corpora=Path(options.corpora))
+        return
     corpus = Corpus(options.corpora, "train")
     if options.stage == "vae":
         train_vae(recipes.override(recipes.nano_vae(), changes), corpus, options.out)
