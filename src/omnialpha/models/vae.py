@@ -56,7 +56,9 @@ def opaque_init(rgb_vae: Vae) -> Vae:
         )
     found = rgb_vae.encoder.conv_in.in_channels
     if found != 3:
-        raise InputError(f"opaque_init takes an RGB VAE (3 channels), this one has {found}: it needs no initialisation.")
+        raise InputError(
+            f"opaque_init takes an RGB VAE (3 channels), this one has {found}: it needs no initialisation."
+        )
 
     rgba_vae = type(rgb_vae).from_config({**rgb_vae.config, **channels})
     state = {name: value.clone() for name, value in rgb_vae.state_dict().items()}
@@ -199,21 +201,25 @@ class _FrameNorm(QwenImageRMS_norm):
 
 
 def _encode(self: AutoencoderKLQwenImage, x_BCTHW: Tensor) -> Tensor:
-    tiled = self.use_tiling and max(
-        x_BCTHW.shape[-2] - self.tile_sample_min_height, x_BCTHW.shape[-1] - self.tile_sample_min_width
-    ) > 0
+    tiled = (
+        self.use_tiling
+        and max(x_BCTHW.shape[-2] - self.tile_sample_min_height, x_BCTHW.shape[-1] - self.tile_sample_min_width) > 0
+    )
     if x_BCTHW.shape[2] > 1 or tiled:
         return AutoencoderKLQwenImage._encode(self, x_BCTHW)
     return encode_frame(self, x_BCTHW.squeeze(2)).unsqueeze(2)
 
 
-def _decode(
-    self: AutoencoderKLQwenImage, z_BCTHW: Tensor, return_dict: bool = True
-) -> DecoderOutput | tuple[Tensor]:
+def _decode(self: AutoencoderKLQwenImage, z_BCTHW: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
     scale = self.spatial_compression_ratio
-    tiled = self.use_tiling and max(
-        z_BCTHW.shape[-2] - self.tile_sample_min_height // scale, z_BCTHW.shape[-1] - self.tile_sample_min_width // scale
-    ) > 0
+    tiled = (
+        self.use_tiling
+        and max(
+            z_BCTHW.shape[-2] - self.tile_sample_min_height // scale,
+            z_BCTHW.shape[-1] - self.tile_sample_min_width // scale,
+        )
+        > 0
+    )
     if z_BCTHW.shape[2] > 1 or tiled:
         return AutoencoderKLQwenImage._decode(self, z_BCTHW, return_dict=return_dict)
     sample = decode_frame(self, z_BCTHW.squeeze(2)).unsqueeze(2).clamp(-1.0, 1.0)

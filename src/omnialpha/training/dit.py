@@ -27,7 +27,7 @@ from omnialpha.pipeline import OmniAlphaPipeline
 from omnialpha.tasks import TASKS
 from omnialpha.training.optim import Muon
 from omnialpha.training.recipes import JointConfig
-from omnialpha.training.state import load_state, save_state, warmup_then_linear
+from omnialpha.training.state import load_state, save_state, warmup_and_cooldown
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def train_joint(config: JointConfig, pipeline: OmniAlphaPipeline, corpus: Corpus
         loss = joint_loss(pipeline, examples, config)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-            optimizer.param_groups[0]["lr"] = config.learning_rate * warmup_then_linear(
+            optimizer.param_groups[0]["lr"] = config.learning_rate * warmup_and_cooldown(
                 step, config.steps, config.warmup
             )
         loss.backward()

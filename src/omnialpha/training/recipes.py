@@ -23,7 +23,7 @@ class VaeConfig:
         steps: optimiser steps.
         batch_size: crops per step.
         crop: side of a crop, pixels.
-        learning_rate: peak; linear warm-up over `warmup` steps, then linear to zero.
+        learning_rate: peak; see `state.warmup_and_cooldown`.
         warmup: steps of warm-up.
         kl_weight: weight of the KL to N(0, I), mean per latent element.
         base_dim: channels at full resolution.
@@ -56,7 +56,7 @@ class JointConfig:
         steps: optimiser steps.
         batch_tokens: image tokens per step; a batch holds as many samples of one layer structure as fit.
         size: side of a picture, pixels.
-        learning_rate: peak; linear warm-up over `warmup` steps, then linear to zero.
+        learning_rate: peak; see `state.warmup_and_cooldown`.
         warmup: steps of warm-up.
         ema_decay: decay of the weights' moving average, reached gradually.
         prompt_dropout: chance that the instruction is replaced by "".

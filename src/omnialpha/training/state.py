@@ -17,6 +17,7 @@ from omnialpha.imaging.files import atomic_write
 logger = logging.getLogger(__name__)
 
 KEEP = 2  # the newest, and one more in case it is torn
+COOLDOWN = 0.4  # share of the steps in which the learning rate falls
 
 
 def save_state(folder: Path, step: int, state: dict[str, Any]) -> None:
@@ -40,14 +41,12 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def warmup_then_linear(step: int, steps: int, warmup: int) -> float:
-    """Learning-rate factor: linear up over `warmup` steps, then linear down to zero at `steps`.
+def warmup_and_cooldown(step: int, steps: int, warmup: int) -> float:
+    """Learning-rate factor: linear up over `warmup` steps, constant, linear down to zero over the last 40 %.
 
-    >>> [warmup_then_linear(step, 110, 10) for step in (0, 9, 10, 60, 110)]
+    The constant part does not depend on `steps`: a run can be resumed with another number of them.
+
+    >>> [warmup_and_cooldown(step, 100, 10) for step in (0, 9, 50, 80, 100)]
     [0.1, 1.0, 1.0, 0.5, 0.0]
     """
-    return (
-        min((step + 1) / warmup, (steps - step) / max(1, steps - warmup))
-        if step < warmup
-        else max(0.0, (steps - step) / max(1, steps - warmup))
-    )
+    return min(1.0, (step + 1) / warmup, (steps - step) / (COOLDOWN * steps))

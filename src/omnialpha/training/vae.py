@@ -22,7 +22,7 @@ from omnialpha.data.scenes import Corpus, draw_scene
 from omnialpha.models.vae import decode_frame, encode_frame, single_frame
 from omnialpha.training.optim import Muon
 from omnialpha.training.recipes import VaeConfig
-from omnialpha.training.state import load_state, save_state, warmup_then_linear
+from omnialpha.training.state import load_state, save_state, warmup_and_cooldown
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ def train_vae(config: VaeConfig, corpus: Corpus, folder: Path) -> AutoencoderKLQ
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         loss = reconstruction + config.kl_weight * kl
 
-        rate = config.learning_rate * warmup_then_linear(step, config.steps, config.warmup)
+        rate = config.learning_rate * warmup_and_cooldown(step, config.steps, config.warmup)
         vae.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
