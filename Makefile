@@ -1,6 +1,7 @@
 # make demo   install into .venv and run the main job on the shipped pictures; results in demo/
 # make test   the whole test suite, offline
 # make lint   formatting, lint rules, import directions, types
+# make docs   the generated pages and the README's picture
 # All need Python 3.11 or newer and nothing else; PYTHON=… chooses another interpreter.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -20,8 +21,10 @@ lint: .venv/.installed
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-docs: .venv/.installed
+docs: demo
 	$(BIN)/python docs/build_tasks.py
+	mkdir -p docs/images
+	cp demo/overview.png docs/images/overview.png
 
 # The stamp is written last, so an interrupted installation is taken up again.
 .venv/.installed: pyproject.toml constraints.txt
