@@ -114,7 +114,9 @@ def load_rgba_vae(folder: str | Path, *, dtype: torch.dtype | None = None) -> Au
             f"{weights_file}: weights do not fit the config ({len(missing)} missing, {len(unexpected)} unexpected, "
             f"first: {(missing + unexpected)[0]})."
         )
-    vae.to(dtype if dtype is not None else state["encoder.conv_in.weight"].dtype)
+    target = dtype if dtype is not None else state["encoder.conv_in.weight"].dtype
+    if target != vae.dtype:  # diffusers logs every call of `to`
+        vae.to(target)
     return single_frame(vae.eval())
 
 
