@@ -56,9 +56,10 @@ def main() -> None:
                 times["encode"][side].append(encode)
                 times["decode"][side].append(decode)
 
+    processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     result = {
         "command": " ".join(["python", *sys.argv]),
-        "hardware": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
+        "hardware": f"{processor}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
         "diffusers": diffusers.__version__,
         "image": [options.size, options.size],
