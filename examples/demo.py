@@ -7,6 +7,7 @@ import argparse
 import time
 from pathlib import Path
 
+import transformers
 from PIL import Image, ImageDraw, ImageFont
 
 import omnialpha
@@ -35,6 +36,7 @@ def main() -> None:
     options = parser.parse_args()
 
     start = time.perf_counter()
+    transformers.utils.logging.disable_progress_bar()  # it would count tensors between our lines
     pipe = omnialpha.load(options.model)
     pipe.set_progress_bar_config(disable=True)
     print(f"{'model ' + options.model + ' loaded':<40} {time.perf_counter() - start:5.1f} s")

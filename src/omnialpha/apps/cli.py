@@ -149,15 +149,15 @@ def complete(
     settings: Settings,
 ) -> None:
     """Add what is missing: a background to cut-outs, a foreground to a scene, or the finished picture to either."""
-    if (foreground is None) == (background is None):
+    images = tuple(foreground or ()) or tuple(path for path in [background] if path is not None)
+    if not images or (foreground and background):
         raise InputError("give either --foreground (once or more) or --background")
-    given = "foreground" if foreground is not None else "background"
+    given = "foreground" if foreground else "background"
     wanted = tuple(name for name in ("foreground", "background", "composite") if name != given)
     if want not in wanted:
         raise InputError(
             f'--want "{want}" does not go with --{given}; use {" or ".join(wanted)}{nearest(want, wanted)}'
         )
-    images = tuple(foreground) if foreground is not None else tuple(path for path in [background] if path is not None)
     job = Job(task=find_task(f"{given}_to_{want}"), images=images, text=text, num_targets=layers)
     _run([job], settings)
 
