@@ -41,12 +41,12 @@ def test_composite_is_the_layers_over_the_background(corpora, count) -> None:
     np.testing.assert_allclose(np.asarray(flat) / 255, scene.composite, atol=(1 + count) / 255)
     assert (scene.background[..., 3] == 1).all()
     assert (scene.composite[..., 3] == 1).all()
-    for layer in scene.foregrounds:
-        assert layer.dtype == np.float32
-        assert layer.min() >= 0
-        assert layer.max() <= 1
-        assert 0.02 < layer[..., 3].mean() < 0.9
-        assert (layer[layer[..., 3] == 0] == 0).all()
+    for pixels in scene.foregrounds:
+        assert pixels.dtype == np.float32
+        assert pixels.min() >= 0
+        assert pixels.max() <= 1
+        assert 0.02 < pixels[..., 3].mean() < 0.9
+        assert (pixels[pixels[..., 3] == 0] == 0).all()
 
 
 def test_a_seed_fixes_the_scene(corpora) -> None:

@@ -82,10 +82,10 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_samples_losses(pipeline, corpus,
     examples = next(batch for s in range(50) if len(batch := draw_examples(corpus, config, s)) > 2)[:3]
     assert len({len(example.prompt) for example in examples}) > 1
     noise = torch.randn(3, 10_000, generator=torch.Generator().manual_seed(2))
+    rows = slice(0, 3)  # which samples of the batch the patched generators below draw for
     monkeypatch.setattr(torch, "rand", lambda n: torch.ones(n))  # nothing dropped
     monkeypatch.setattr(torch, "randn", lambda n: torch.tensor([-1.0, 0.5, 2.0])[rows])  # noise levels
     monkeypatch.setattr(torch, "randn_like", lambda x: noise[rows, : x[0].numel()].view_as(x))
-    rows = slice(0, 3)
     with torch.no_grad():
         together = joint_loss(pipeline, examples, config).item()
         alone = []
