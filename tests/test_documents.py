@@ -35,7 +35,7 @@ def test_files_named_on_a_page_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     targets = [target for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in target]
     missing = [target for target in targets if not (page.parent / target).exists()]
-    named = re.findall(r"`([\w./-]*(?:\.py|/))`", text) + re.findall(r"`((?:src|docs|benchmarks)/[\w./-]+)`", text)
+    named = re.findall(r"`([\w./-]*(?:\.py|/))`", text) + re.findall(r"`((?:src|docs|benchmarks|runs)/[\w./-]+)`", text)
     folders = (ROOT, ROOT / "src" / "omnialpha", ROOT / "tests")
     missing += [name for name in named if not any((folder / name).exists() for folder in folders)]
     assert not missing
