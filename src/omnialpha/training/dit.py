@@ -11,6 +11,7 @@ import dataclasses
 import json
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -132,9 +133,12 @@ def train_joint(config: JointConfig, pipeline: OmniAlphaPipeline, corpus: Corpus
         logger.info("resuming after step %d", first)
 
     start, samples, losses = time.monotonic(), 0, []
+    prefetch = ThreadPoolExecutor(max_workers=1)  # draws the next batch while this one trains
+    upcoming = prefetch.submit(draw_examples, corpus, config, first)
     for step in range(first, config.steps):
         torch.manual_seed(config.seed * 1_000_003 + step)
-        examples = draw_examples(corpus, config, step)
+        examples = upcoming.result()
+        upcoming = prefetch.submit(draw_examples, corpus, config, step + 1)
         loss = joint_loss(pipeline, examples, config)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -161,6 +165,7 @@ def train_joint(config: JointConfig, pipeline: OmniAlphaPipeline, corpus: Corpus
             state = {"model": modules.state_dict(), "average": average}
             save_state(folder, done, state | {"optimizers": [optimizer.state_dict() for optimizer in optimizers]})
 
+    prefetch.shutdown()
     modules.load_state_dict(average)
     modules.eval()
     pipeline.save_pretrained(folder / "pipeline")

@@ -92,12 +92,12 @@ class JointConfig:
 def nano_vae() -> VaeConfig:
     """The VAE of the embedded checkpoint: 64² crops, large batches (two CPU cores, float32)."""
     return VaeConfig(
-        steps=1300,
-        batch_size=32,
+        steps=2200,
+        batch_size=16,
         crop=64,
         learning_rate=1.5e-3,
-        warmup=50,
-        kl_weight=3e-5,
+        warmup=30,
+        kl_weight=1e-4,
         base_dim=16,
         dim_mult=(1, 2, 4, 4),
         num_res_blocks=1,
@@ -110,8 +110,8 @@ def nano_vae() -> VaeConfig:
 def nano_joint() -> JointConfig:
     """Transformer and VLM of the embedded checkpoint at 64²: few tokens, many samples."""
     return JointConfig(
-        steps=2500,
-        batch_tokens=4096,
+        steps=1500,
+        batch_tokens=3072,
         size=64,
         learning_rate=1e-3,
         warmup=50,
@@ -119,8 +119,8 @@ def nano_joint() -> JointConfig:
         prompt_dropout=0.1,
         sigma_shift=1.5,
         vlm_area=64 * 64,
-        layers=8,
-        heads=8,
+        layers=6,
+        heads=6,
         vlm_dim=192,
         vlm_layers=3,
         seed=0,

@@ -27,6 +27,8 @@ from omnialpha.training.state import load_state, save_state, warmup_and_cooldown
 logger = logging.getLogger(__name__)
 
 Z_DIM = 16
+SQUARE_WEIGHT = 2.0  # of the squared difference beside the absolute one: grey must not pass for a colour
+FIRST_LOGVAR = -6.0
 LATENT_STATISTICS_BATCHES = 16
 
 
@@ -42,11 +44,14 @@ def build_vae(config: VaeConfig) -> AutoencoderKLQwenImage:
         latents_mean=[0.0] * Z_DIM,
         latents_std=[1.0] * Z_DIM,
     )
+    # Start with little noise on the latents: at variance 1 all but the strongest signal drowns, and colour, which is
+    # weaker than brightness, is never learnt.
+    torch.nn.init.constant_(vae.quant_conv.bias[Z_DIM:], FIRST_LOGVAR)
     return single_frame(vae)
 
 
 def reconstruction_loss(output_B4HW: Tensor, target_B4HW: Tensor) -> Tensor:
-    """Alpha-aware L1: over black, over white, over one random colour per picture, and of alpha itself.
+    """Alpha-aware L1 and L2: over black, over white, over one random colour per picture, and of alpha itself.
 
     What lies under alpha 0 does not count: it is seen over no background.
 
@@ -62,7 +67,7 @@ def reconstruction_loss(output_B4HW: Tensor, target_B4HW: Tensor) -> Tensor:
     for background in (torch.zeros(1), torch.ones(1), random_colour):
         # F·α + B(1 − α), for both pictures: the difference is taken of the composites.
         difference = (premultiplied - true_premultiplied) - background * (alpha - true_alpha)
-        loss = loss + difference.abs().mean()
+        loss = loss + (difference.abs() + SQUARE_WEIGHT * difference.square()).mean()
     return loss / 4
 
 
