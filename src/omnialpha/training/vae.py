@@ -84,10 +84,22 @@ def draw_crops(corpus: Corpus, config: VaeConfig, step: int) -> Tensor:
         for picture in pictures[: 5 if rng.random() < 0.25 else 3]:
             top, left = rng.integers(0, size - config.crop + 1, 2)
             crop = picture[top : top + config.crop, left : left + config.crop]
-            # Permuted colour channels: six times as many hues to learn from.
-            crops.append(crop[..., [*rng.permutation(3), 3]])
+            crops.append(recolour(crop, rng))
     batch_BHW4 = np.stack(crops[: config.batch_size])
     return torch.from_numpy(batch_BHW4).permute(0, 3, 1, 2).mul(2).sub(1)
+
+
+def recolour(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Permute the colour channels of a crop and, every other time, invert some of them.
+
+    The channels of photographs are so alike that a network first learns grey pictures and stays there for long:
+    inverting channels by chance makes colour as strong a signal as brightness.
+    """
+    crop = crop[..., [*rng.permutation(3), 3]]
+    if rng.random() < 0.5:
+        inverted = np.where(rng.random(3) < 0.5, 1 - crop[..., :3], crop[..., :3])
+        crop[..., :3] = inverted * (crop[..., 3:] > 0)
+    return crop
 
 
 def train_vae(config: VaeConfig, corpus: Corpus, folder: Path) -> AutoencoderKLQwenImage:
