@@ -11,15 +11,16 @@ from scipy.sparse.csgraph import connected_components
 LEVELS = 10
 
 
-def connected_levels(levels: np.ndarray, skip_empty: bool) -> np.ndarray:
+def connected_levels(levels: np.ndarray, *, skip_empty: bool, by_columns: bool) -> np.ndarray:
     """Count the levels through which each pixel stays in the largest component.
 
-    With Ω_i the largest 4-connected component of {levels ≥ i}, the first in scan order among equals, a pixel's result
-    is the largest n with the pixel in all of Ω_1 … Ω_n.
+    With Ω_i the largest 4-connected component of {levels ≥ i}, the first among equals, a pixel's result is the
+    largest n with the pixel in all of Ω_1 … Ω_n.
 
     Args:
         levels: ``(H, W)`` ``uint8`` in 0 … 10: the number of thresholds that both mattes reach.
         skip_empty: Levels that no pixel reaches let every pixel pass, instead of none.
+        by_columns: The first component is the one that a scan column by column meets first; else row by row.
 
     Returns:
         ``(H, W)`` ``uint8`` in 0 … 10.
@@ -27,7 +28,9 @@ def connected_levels(levels: np.ndarray, skip_empty: bool) -> np.ndarray:
     starts, run_of = _runs(levels)
     level_of_run = levels.ravel()[starts]
     lengths = np.diff(starts, append=levels.size)
-    depth = _connected(level_of_run, lengths, _contacts(starts, run_of, levels.shape[1]), skip_empty)
+    height, width = levels.shape
+    rank = starts % width * height + starts // width if by_columns else starts
+    depth = _connected(level_of_run, lengths, rank, _contacts(starts, run_of, width), skip_empty)
     return np.repeat(depth, lengths).reshape(levels.shape)
 
 
@@ -58,8 +61,10 @@ def _contacts(starts: np.ndarray, run_of: np.ndarray, width: int) -> np.ndarray:
     )
 
 
-def _connected(level: np.ndarray, length: np.ndarray, contacts: np.ndarray, skip_empty: bool) -> np.ndarray:
-    """Number of levels from the first on through which each run lies in the largest component, ``(runs,)`` ``uint8``."""
+def _connected(
+    level: np.ndarray, length: np.ndarray, rank: np.ndarray, contacts: np.ndarray, skip_empty: bool
+) -> np.ndarray:
+    """Number of levels, from the first on, through which each run lies in the largest component, ``uint8``."""
     # Runs sorted from the highest level down, so that those of a level set are the first ones.
     order = np.argsort(LEVELS - level, kind="stable").astype(np.int32)
     place = np.empty_like(order)
@@ -87,9 +92,12 @@ def _connected(level: np.ndarray, length: np.ndarray, contacts: np.ndarray, skip
         sizes = np.bincount(merged, weights=sizes)
         runs = end
 
-        largest = sizes == sizes.max()
-        candidates = np.flatnonzero(largest[component[:end]])
-        row[:end] = component[:end] == component[candidates[np.argmin(order[candidates])]]
+        largest = np.argmax(sizes)
+        tied = sizes == sizes[largest]
+        if np.count_nonzero(tied) > 1:
+            candidates = np.flatnonzero(tied[component[:end]])
+            largest = component[candidates[np.argmin(rank[order[candidates]])]]
+        row[:end] = component[:end] == largest
 
     depth = np.zeros(len(order), np.uint8)
     still = np.ones(len(order), bool)

@@ -4,7 +4,7 @@ Both kernels are separable. A one-dimensional filter over a block of samples is 
 which BLAS carries out several times faster than a loop over taps.
 
 Single precision is enough because nothing cancels: a derivative is a positive kernel over differences of neighbours,
-which are taken in double precision; and with s = p + g and d = p − g,
+which are exact for bytes and taken in double precision otherwise; and with s = p + g and d = p − g,
 |∇p| − |∇g| = 2·∇s·∇d / (|∇s + ∇d| + |∇s − ∇d|).
 """
 
@@ -30,13 +30,19 @@ def derivative_taps(radius: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def squared_difference(
-    pred: np.ndarray, target: np.ndarray, taps: tuple[np.ndarray, np.ndarray], border: str, region: np.ndarray | None
+    pred: np.ndarray,
+    target: np.ndarray,
+    scales: tuple[float, float],
+    taps: tuple[np.ndarray, np.ndarray],
+    border: str,
+    region: np.ndarray | None,
 ) -> float:
     """Σ (|∇p| − |∇g|)² over a region.
 
     Args:
-        pred: ``(H, W)`` ``float64``.
-        target: ``(H, W)`` ``float64``.
+        pred: ``(H, W)`` ``uint8`` or ``float64``.
+        target: Likewise.
+        scales: What to multiply the prediction and the target by.
         taps: Smoothing and derivative taps of one odd length.
         border: How ``numpy.pad`` extends the mattes.
         region: ``(H, W)`` ``bool``; None for all.
@@ -47,26 +53,26 @@ def squared_difference(
     height, width = pred.shape
     radius = len(taps[0]) // 2
     fill = -width % BLOCK  # to a whole number of blocks; no region reaches there
-    total, delta = (_padded(image, radius, fill, border) for image in (pred + target, pred - target))
-    inside = np.zeros((height, width + fill), np.float32)
-    inside[:, :width] = 1 if region is None else region
+    margins = ((radius, radius), (radius, radius + fill))
+    pred, target = (np.pad(matte, margins, mode=border) for matte in (pred, target))  # type: ignore[call-overload]
+    inside = np.zeros((BLOCK, width + fill), np.float32)
+    inside[:, :width] = 1
     smooth = _band(taps[0])
     steps = _band(np.cumsum(taps[1])[:-1])  # differences of neighbours correlated with these are the derivative
 
     result = 0.0
-    for top in range(0, height, BLOCK):
+    for top in range(0, height, BLOCK):  # a block of rows stays in the processor's cache through all that follows
         rows = min(BLOCK, height - top)
         block = slice(top, top + rows + 2 * radius)
-        difference = _difference(_gradient(total[block], smooth, steps), _gradient(delta[block], smooth, steps))
-        difference *= inside[top : top + rows].reshape(rows, -1, BLOCK).swapaxes(0, 1)
+        p, g = (_steps(matte[block], scale) for matte, scale in zip((pred, target), scales, strict=True))
+        total = _gradient(p[0] + g[0], p[1] + g[1], smooth, steps)
+        delta = _gradient(p[0] - g[0], p[1] - g[1], smooth, steps)
+        difference = _difference(total, delta)
+        if region is not None:
+            inside[:rows, :width] = region[top : top + rows]
+        difference *= inside[:rows].reshape(rows, -1, BLOCK).swapaxes(0, 1)
         result += float(np.vdot(difference, difference))
     return result
-
-
-def _padded(image: np.ndarray, radius: int, fill: int, border: str) -> np.ndarray:
-    """Extended by the filter's radius on all sides, and by zeros on the right."""
-    padded = np.pad(image, radius, mode=border)  # type: ignore[call-overload]
-    return np.pad(padded, ((0, 0), (0, fill)))
 
 
 def _band(taps: np.ndarray) -> np.ndarray:
@@ -77,21 +83,33 @@ def _band(taps: np.ndarray) -> np.ndarray:
     return band
 
 
-def _gradient(block: np.ndarray, smooth: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both derivatives of some rows: ``(rows + 2·radius, W + 2·radius)`` to two ``(W / BLOCK, rows, BLOCK)``."""
-    rows = block.shape[0] - smooth.shape[1] + BLOCK
-    across = (block[:, 1:] - block[:, :-1]).astype(np.float32)
-    down = (block[1:] - block[:-1]).astype(np.float32)
+def _steps(matte: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Differences of neighbours along rows and along columns, ``float32``."""
+    if matte.dtype == np.uint8:
+        matte = matte.astype(np.float32)  # differences of bytes are exact in single precision
+    across, down = ((matte[:, 1:] - matte[:, :-1]), (matte[1:] - matte[:-1]))
+    factor = np.float32(scale)
+    return across.astype(np.float32, copy=False) * factor, down.astype(np.float32, copy=False) * factor
+
+
+def _gradient(
+    across: np.ndarray, down: np.ndarray, smooth: np.ndarray, steps: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both derivatives of some rows from the differences of neighbours, two ``(W / BLOCK, rows, BLOCK)``."""
+    rows = across.shape[0] - smooth.shape[1] + BLOCK
     return (
-        _filtered(smooth[:rows, : block.shape[0]] @ across, steps),
-        _filtered(steps[:rows, : block.shape[0] - 1] @ down, smooth),
+        _filtered(smooth[:rows, : across.shape[0]] @ across, steps),
+        _filtered(steps[:rows, : down.shape[0]] @ down, smooth),
     )
 
 
 def _filtered(block: np.ndarray, band: np.ndarray) -> np.ndarray:
     """Filter along rows, ``(rows, W + taps − 1)`` to ``(W / BLOCK, rows, BLOCK)``."""
-    windows = np.lib.stride_tricks.sliding_window_view(block, band.shape[1], axis=1)[:, ::BLOCK]
-    result: np.ndarray = windows.swapaxes(0, 1) @ band.T
+    rows, width = block.shape
+    # The windows overlap; sliding_window_view would do, at several times the cost of the product.
+    shape = ((width - band.shape[1]) // BLOCK + 1, rows, band.shape[1])
+    windows = np.ndarray(shape, block.dtype, block, strides=(BLOCK * block.itemsize, *block.strides))
+    result: np.ndarray = windows @ band.T
     return result
 
 

@@ -27,7 +27,7 @@ from omnialpha.evaluation._inputs import alpha_matte, same_shape, unit_floats, u
 
 _STEP = 0.15  # φ ignores what exceeds l by less
 _BYTES = np.arange(256) / 255
-_CHUNK = 1 << 16  # pixels that stay in the processor's cache
+_CHUNK = 1 << 15  # pixels that stay in the processor's cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +143,7 @@ def mad(pred: np.ndarray, target: np.ndarray, trimap: np.ndarray | None = None) 
     return _Pair(pred, target, trimap).differences()["mad"]
 
 
-def grad(
-    pred: np.ndarray, target: np.ndarray, trimap: np.ndarray | None = None, convention: str = "dim"
-) -> float:
+def grad(pred: np.ndarray, target: np.ndarray, trimap: np.ndarray | None = None, convention: str = "dim") -> float:
     """Gradient error, Σ(|∇p| − |∇g|)² / 1000 or / 10; arguments and errors as for `matting_metrics`.
 
     ``dim`` stretches each matte to [0, 1] first, so mattes of one shape but different strength score 0:
@@ -157,9 +155,7 @@ def grad(
     return _Pair(pred, target, trimap).grad(_rules(convention))
 
 
-def conn(
-    pred: np.ndarray, target: np.ndarray, trimap: np.ndarray | None = None, convention: str = "dim"
-) -> float:
+def conn(pred: np.ndarray, target: np.ndarray, trimap: np.ndarray | None = None, convention: str = "dim") -> float:
     """Connectivity error, Σ|φ(p) − φ(g)| / 1000; arguments and errors as for `matting_metrics`.
 
     An island that only the prediction has is not connected to what both share (l = 0), so it counts in full:
@@ -195,26 +191,21 @@ class _Pair:
 
     def grad(self, rules: Convention) -> float:
         """GRAD under a convention."""
-        mattes = [unit_floats(matte) for matte in (self.pred, self.target)]
-        if rules.normalise:
-            mattes = [_stretched(matte) for matte in mattes]
-        return squared_difference(*mattes, rules.taps, rules.border, self.region) / rules.grad_unit
+        scales = (_scale(self.pred, rules.normalise), _scale(self.target, rules.normalise))
+        total = squared_difference(self.pred, self.target, scales, rules.taps, rules.border, self.region)
+        return total / rules.grad_unit
 
     def conn(self, rules: Convention) -> float:
         """CONN under a convention."""
-        pred, target, region = self.pred, self.target, self.region
-        if rules.by_columns:
-            pred, target = np.ascontiguousarray(pred.T), np.ascontiguousarray(target.T)
-            region = None if region is None else np.ascontiguousarray(region.T)
-        common = np.minimum(_levels(pred, rules.thresholds), _levels(target, rules.thresholds))
-        connected = connected_levels(common, rules.skip_empty).reshape(-1)
+        common = np.minimum(_levels(self.pred, rules.thresholds), _levels(self.target, rules.thresholds))
+        connected = connected_levels(common, skip_empty=rules.skip_empty, by_columns=rules.by_columns).reshape(-1)
         total = 0.0
-        for part in _chunks(pred.size):
+        for part in _chunks(self.pred.size):
             threshold = connected[part] / 10
-            difference = _excess(pred.reshape(-1)[part], threshold)
-            difference -= _excess(target.reshape(-1)[part], threshold)
+            difference = _excess(self.pred.reshape(-1)[part], threshold)
+            difference -= _excess(self.target.reshape(-1)[part], threshold)
             np.abs(difference, out=difference)
-            total += difference.sum() if region is None else difference[region.reshape(-1)[part]].sum()
+            total += difference.sum() if self.region is None else difference[self.region.reshape(-1)[part]].sum()
         return float(total / 1000)
 
 
@@ -229,10 +220,11 @@ def _chunks(size: int) -> list[slice]:
     return [slice(start, start + _CHUNK) for start in range(0, size, _CHUNK)]
 
 
-def _stretched(matte: np.ndarray) -> np.ndarray:
-    """A matte stretched to [0, 1]; a constant one as it is."""
-    low, high = matte.min(), matte.max()
-    return matte if low == high else (matte - low) / (high - low)
+def _scale(matte: np.ndarray, normalise: bool) -> float:
+    """Factor to [0, 1], or if wanted to values that span [0, 1]; gradients need no offset, and a constant none of it."""
+    full = 255.0 if matte.dtype == np.uint8 else 1.0
+    span = float(matte.max()) - float(matte.min())
+    return 1 / span if normalise and span > 0 else 1 / full
 
 
 def _levels(matte: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
