@@ -92,10 +92,10 @@ class JointConfig:
 def nano_vae() -> VaeConfig:
     """The VAE of the embedded checkpoint: 64² crops, large batches (two CPU cores, float32)."""
     return VaeConfig(
-        steps=2200,
+        steps=1000,
         batch_size=16,
         crop=64,
-        learning_rate=1.5e-3,
+        learning_rate=6e-4,
         warmup=30,
         kl_weight=1e-4,
         base_dim=16,

@@ -44,10 +44,28 @@ def build_vae(config: VaeConfig) -> AutoencoderKLQwenImage:
         latents_mean=[0.0] * Z_DIM,
         latents_std=[1.0] * Z_DIM,
     )
+    for name, module in vae.named_modules():
+        if isinstance(module, (torch.nn.Conv2d, torch.nn.Conv3d)):
+            initialise(module, branch_end=name.endswith((".conv2", ".proj")))
     # Start with little noise on the latents: at variance 1 all but the strongest signal drowns, and colour, which is
     # weaker than brightness, is never learnt.
     torch.nn.init.constant_(vae.quant_conv.bias[Z_DIM:], FIRST_LOGVAR)
     return single_frame(vae)
+
+
+@torch.no_grad()
+def initialise(conv: torch.nn.Conv2d | torch.nn.Conv3d, *, branch_end: bool) -> None:
+    """Let a convolution keep the size of its input, and a residual branch start at zero.
+
+    The default spreads weights over three temporal taps, of which one frame uses the last: signals shrink from layer
+    to layer until the biases drown them, and colour is never learnt.
+    """
+    weight = conv.weight if conv.weight.ndim == 4 else conv.weight[:, :, -1]
+    conv.weight.zero_()
+    if not branch_end:
+        weight.normal_(std=weight[0].numel() ** -0.5)
+    if conv.bias is not None:
+        conv.bias.zero_()
 
 
 def reconstruction_loss(output_B4HW: Tensor, target_B4HW: Tensor) -> Tensor:
