@@ -76,7 +76,7 @@ def _connected(
 
     inside = np.zeros((LEVELS, len(order)), bool)
     component = np.zeros(len(order), np.int32)  # of each run so far
-    sizes = np.zeros(0)  # of each component, pixels
+    sizes: np.ndarray = np.zeros(0)  # of each component, pixels
     runs = 0
     for number in range(LEVELS, 0, -1):
         row, end = inside[number - 1], ends[LEVELS - number]

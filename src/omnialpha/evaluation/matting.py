@@ -221,7 +221,7 @@ def _chunks(size: int) -> list[slice]:
 
 
 def _scale(matte: np.ndarray, normalise: bool) -> float:
-    """Factor to [0, 1], or if wanted to values that span [0, 1]; gradients need no offset, and a constant none of it."""
+    """Factor to [0, 1], or to values that span [0, 1] where wanted and possible; gradients need no offset."""
     full = 255.0 if matte.dtype == np.uint8 else 1.0
     span = float(matte.max()) - float(matte.min())
     return 1 / span if normalise and span > 0 else 1 / full
