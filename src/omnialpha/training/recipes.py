@@ -110,12 +110,12 @@ def nano_vae() -> VaeConfig:
 def nano_joint() -> JointConfig:
     """Transformer and VLM of the embedded checkpoint at 64²: few tokens, many samples."""
     return JointConfig(
-        steps=1500,
+        steps=700,
         batch_tokens=3072,
         size=64,
         learning_rate=1e-3,
         warmup=50,
-        ema_decay=0.995,
+        ema_decay=0.98,
         prompt_dropout=0.1,
         sigma_shift=1.5,
         vlm_area=64 * 64,
@@ -132,7 +132,7 @@ def nano_joint() -> JointConfig:
 def nano_finetune() -> JointConfig:
     """The same model at 128², from the weights of `nano_joint`: rotary positions carry over."""
     return dataclasses.replace(
-        nano_joint(), steps=300, size=128, learning_rate=3e-4, ema_decay=0.98, sigma_shift=2.0, seed=1
+        nano_joint(), steps=200, size=128, learning_rate=3e-4, ema_decay=0.98, sigma_shift=2.0, seed=1
     )
 
 
