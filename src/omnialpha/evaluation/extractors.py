@@ -154,7 +154,7 @@ def clip_pixels(image: Picture, side: int = _CLIP_SIDE) -> np.ndarray:
     width, height = (side if length == shorter else int(side * length / shorter) for length in pil.size)
     left, top = round((width - side) / 2), round((height - side) / 2)
     pil = pil.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + side, top + side))
-    pixels = (np.asarray(pil, np.float32) / 255 - np.float32(_CLIP_MEAN)) / np.float32(_CLIP_STD)
+    pixels = (np.asarray(pil, np.float32) / 255 - np.array(_CLIP_MEAN, np.float32)) / np.array(_CLIP_STD, np.float32)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 

@@ -5,7 +5,8 @@ turns them into RGB, every RGB metric applies, and results keep the name of the 
 composites as JPEG on the way; nothing is compressed here.
 
 FID, CLIP-FID, CLIP-Score and LPIPS stand on feature extractors: any callable of the documented shape, or the usual
-networks of `extractors` and `lpips` with weights from a path. Nothing is downloaded. Which way is better: `accumulate.DIRECTION`.
+networks of `extractors` and `lpips` with weights from a path. Nothing is downloaded. `accumulate.DIRECTION` says which
+way is better.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
