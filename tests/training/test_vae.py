@@ -44,7 +44,7 @@ def test_crops_are_fixed_by_seed_and_step(tmp_path) -> None:
 
 def test_training_lowers_the_loss_and_measures_latents(tmp_path) -> None:
     corpus = Corpus(make_corpus(tmp_path / "c"), "train")
-    config = override(nano_vae(), TINY | {"steps": "120", "batch_size": "8", "learning_rate": "5e-3"})
+    config = override(nano_vae(), TINY | {"steps": "120", "batch_size": "8", "learning_rate": "2e-3"})
     x = draw_crops(corpus, config, 1000)
 
     def loss(vae: AutoencoderKLQwenImage) -> float:

@@ -18,7 +18,7 @@ from omnialpha.errors import InputError
 from omnialpha.pipeline import OmniAlphaPipeline
 from omnialpha.training import recipes
 from omnialpha.training.dit import train_joint
-from omnialpha.training.nano import build_pipeline, train_tokenizer
+from omnialpha.training.nano import build_pipeline, nano_profile, train_tokenizer
 from omnialpha.training.publish import publish
 from omnialpha.training.vae import train_vae
 
@@ -62,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.pipeline is None:
             raise InputError("the finetune stage needs --pipeline, the folder made by the joint stage.")
         config = recipes.override(recipes.nano_finetune(), changes)
-        train_joint(config, OmniAlphaPipeline.from_pretrained(options.pipeline), corpus, options.out)
+        pipeline = OmniAlphaPipeline.from_pretrained(options.pipeline, profile=nano_profile(config))
+        train_joint(config, pipeline, corpus, options.out)
 
 
 if __name__ == "__main__":

@@ -34,16 +34,16 @@ SPECIAL_TOKENS = (
 )
 
 
-def nano_profile(vlm_area: int) -> Profile:
-    """How the embedded checkpoint is used: the paper's layer order, a short template, no guidance."""
+def nano_profile(config: JointConfig) -> Profile:
+    """How the embedded checkpoint is used: the paper's layer order, a short template, the area it was trained at."""
     return Profile(
         name="nano",
         layer_order="paper",
         prompt_template="<|im_start|>{}<|im_end|>",
         picture_template="{}<|vision_start|><|image_pad|><|vision_end|>",
-        vlm_area=vlm_area,
+        vlm_area=config.vlm_area,
         grid=16,
-        max_area=256 * 256,
+        max_area=config.size**2,
         steps=8,
         true_cfg_scale=1.0,
         clean_transparent=True,
@@ -133,5 +133,5 @@ def build_pipeline(config: JointConfig, vae: AutoencoderKLQwenImage, tokenizer: 
             patch_size=VISION_PATCH, merge_size=2, size={"shortest_edge": 32 * 32, "longest_edge": 1024 * 1024}
         ),
         transformer=build_transformer(config),
-        profile=nano_profile(config.vlm_area).to_dict(),
+        profile=nano_profile(config),
     )
