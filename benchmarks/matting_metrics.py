@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -95,10 +96,11 @@ def main() -> None:
             for convention in CONVENTIONS:
                 ours = matting_metrics(*pair, convention=convention)
                 plain = plain_metrics(*pair, convention)
+                sides: dict[str, Callable[..., object]] = {"ours": matting_metrics, "plain": plain_metrics}
                 times: dict[str, list[float]] = {"ours": [], "plain": []}
                 for _ in range(options.rounds):
-                    times["ours"].append(seconds(lambda p=pair, c=convention: matting_metrics(*p, convention=c)))  # type: ignore[misc]
-                    times["plain"].append(seconds(lambda p=pair, c=convention: plain_metrics(*p, c)))  # type: ignore[misc]
+                    for name, metrics in sides.items():
+                        times[name].append(seconds(partial(metrics, *pair, convention=convention)))
                 medians = {name: statistics.median(values) for name, values in times.items()}
                 row = {
                     "side": side,

@@ -19,7 +19,11 @@ from omnialpha.evaluation.matting import CONVENTIONS, matting_metrics
 
 DATA = Path(__file__).parent / "data"
 PAIRS: dict[str, Any] = json.loads((DATA / "expected.json").read_text())["pairs"]
-KINDS: dict[str, Any] = {"bytes": np.asarray, "doubles": lambda a: a / 255, "floats": lambda a: (a / 255).astype(np.float32)}
+KINDS: dict[str, Any] = {
+    "bytes": np.asarray,
+    "doubles": lambda a: a / 255,
+    "floats": lambda a: (a / 255).astype(np.float32),
+}
 
 
 def _read(name: str, kind: str) -> np.ndarray:
