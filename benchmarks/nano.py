@@ -1,6 +1,6 @@
 """Score the embedded checkpoint on held-out objects over held-out scenes; writes nano.json and a page of pictures.
 
-    python benchmarks/nano.py --corpora DIR [--model nano] [--size 128] [--count 96]
+    python benchmarks/nano.py --corpora DIR [--model nano] [--size 64] [--count 96] [--steps 8]
 
 The composites are drawn with a fixed seed from the test split of the corpora (`omnialpha.data`), whose objects and
 scenes training never saw. Every figure has its rival beside it: matting the best constant alpha, removal the input
@@ -51,7 +51,8 @@ def as_picture(array: np.ndarray) -> Image.Image:
 class Scorer:
     """Runs tasks on fixed scenes and keeps what came out."""
 
-    def __init__(self, model: str, corpora: str, size: int, count: int) -> None:
+    def __init__(self, model: str, corpora: str, size: int, count: int, steps: int | None) -> None:
+        self.steps = steps
         self.pipe = omnialpha.load(model)
         self.pipe.set_progress_bar_config(disable=True)
         corpus = Corpus(corpora, "test")
@@ -70,7 +71,12 @@ class Scorer:
             # Raw mode returns the model's own order, which for this checkpoint is Table 1's.
             prompts = [example.prompt for example in part]
             out = self.pipe(
-                prompt=prompts, images=images, num_targets=len(part[0].targets), seed=SEED + first, output_type="np"
+                prompt=prompts,
+                images=images,
+                num_targets=len(part[0].targets),
+                num_inference_steps=self.steps,
+                seed=SEED + first,
+                output_type="np",
             )
             outputs.append(out.images)
         return examples, np.concatenate(outputs), (time.perf_counter() - start) / len(examples)
@@ -174,15 +180,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpora", required=True)
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--count", type=int, default=96)
+    parser.add_argument("--size", type=int, default=64, help="side of the composites, pixels")
+    parser.add_argument("--count", type=int, default=96, help="number of composites")
+    parser.add_argument("--steps", type=int, help="sampling steps; by default the checkpoint's")
     parser.add_argument("--result", type=Path, default=RESULT)
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
-    figures, rows = score(Scorer(options.model, options.corpora, options.size, options.count))
+    figures, rows = score(Scorer(options.model, options.corpora, options.size, options.count, options.steps))
     result = {
-        "command": " ".join(["python", *[a for a in sys.argv if not a.startswith("/")]]),
-        "settings": {"size": options.size, "count": options.count, "seed": SEED, "threads": torch.get_num_threads()},
+        "command": " ".join(["python", *["DIR" if a.startswith("/") else a for a in sys.argv]]),
+        "settings": {
+            "size": options.size,
+            "count": options.count,
+            "steps": options.steps or "the checkpoint's",
+            "seed": SEED,
+            "threads": torch.get_num_threads(),
+        },
         "figures": figures,
     }
     options.result.write_text(json.dumps(result, indent=1) + "\n")
