@@ -3,12 +3,12 @@
 import json
 
 import pytest
-import tiny
 import torch
-from corpus import make_corpus
 from safetensors.torch import load_file
 
 import omnialpha
+import tiny
+from corpus import make_corpus
 from omnialpha.errors import CheckpointError
 from omnialpha.training import publish as module
 from omnialpha.training.publish import publish
