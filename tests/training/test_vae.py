@@ -1,6 +1,7 @@
 """The VAE stage: the loss sees what it should, a killed run resumes to the same bits."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -69,13 +70,14 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, stage) -> None:
     def command(out: str) -> list[str]:
         return [sys.executable, "-m", "omnialpha.training", stage, "--corpora", str(corpora), "--out", out, *settings]
 
-    subprocess.run(command(str(tmp_path / "whole")), check=True, capture_output=True)
-    killed = subprocess.Popen(command(str(tmp_path / "killed")), stderr=subprocess.DEVNULL)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command(str(tmp_path / "whole")), check=True, capture_output=True, env=environment)
+    killed = subprocess.Popen(command(str(tmp_path / "killed")), stderr=subprocess.DEVNULL, env=environment)
     while load_state(tmp_path / "killed") is None and killed.poll() is None:
         time.sleep(0.02)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    subprocess.run(command(str(tmp_path / "killed")), check=True, capture_output=True)
+    subprocess.run(command(str(tmp_path / "killed")), check=True, capture_output=True, env=environment)
 
     whole, resumed = load_state(tmp_path / "whole"), load_state(tmp_path / "killed")
     assert whole is not None
