@@ -110,7 +110,7 @@ def nano_vae() -> VaeConfig:
 def nano_joint() -> JointConfig:
     """Transformer and VLM of the embedded checkpoint at 64²: few tokens, many samples."""
     return JointConfig(
-        steps=700,
+        steps=1020,
         batch_tokens=3072,
         size=64,
         learning_rate=1e-3,
