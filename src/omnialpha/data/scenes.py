@@ -18,13 +18,25 @@ from omnialpha.errors import InputError
 from omnialpha.tasks import TASKS
 
 PHOTO_WEIGHT = 3.0  # photographs are the minority of the cut-outs and what users bring: draw them more often
+COVERAGE = (0.2, 0.7)  # share of the picture that a cut-out covers when it is alone
+SHARED_COVERAGE = (0.08, 0.3)  # and when there are several
+LONGEST = 1.2  # a thin cut-out is not made longer than this share of the picture to reach its coverage
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cutout:
-    """One foreground: a premultiplied PIL image (mode "RGBa", so that resizing blends colours correctly)."""
+    """One foreground.
+
+    Attributes:
+        image: premultiplied (mode "RGBa", so that resizing blends colours correctly).
+        fill: sum of alpha over the area of the square on its longest side, in [0, 1].
+        caption: what it shows.
+        name: the object, as the split knows it.
+        weight: how often it is drawn, relative to others.
+    """
 
     image: Image.Image
+    fill: float
     caption: str
     name: str
     weight: float
@@ -112,11 +124,12 @@ def draw_scene(corpus: Corpus, rng: np.random.Generator, size: int, num_foregrou
     """
     backdrop_caption, background = _draw_background(corpus, rng, size)
     picks = rng.choice(len(corpus.cutouts), num_foregrounds, replace=False, p=corpus.weights)
-    low, high = (0.45, 0.95) if num_foregrounds == 1 else (0.35, 0.7)
-    front_to_back = [
-        place(corpus.cutouts[pick].image, rng, size, scale=rng.uniform(low, high), anchor=anchor)
-        for pick, anchor in zip(picks, _anchors(rng, num_foregrounds), strict=True)
-    ]
+    low, high = COVERAGE if num_foregrounds == 1 else SHARED_COVERAGE
+    front_to_back = []
+    for pick, anchor in zip(picks, _anchors(rng, num_foregrounds), strict=True):
+        cutout = corpus.cutouts[pick]
+        scale = min(LONGEST, (rng.uniform(low, high) / cutout.fill) ** 0.5)
+        front_to_back.append(place(cutout.image, rng, size, scale=scale, anchor=anchor))
     composite = background
     for layer in reversed(front_to_back):
         composite = composite_over(layer, composite)
@@ -174,7 +187,7 @@ def composite_over(front: np.ndarray, opaque: np.ndarray) -> np.ndarray:
 def _anchors(rng: np.random.Generator, count: int) -> Sequence[tuple[float, float]]:
     """Centres spread from left to right in random order, so that several objects overlap only in part."""
     if count == 1:
-        return [(float(rng.uniform(0.35, 0.65)), float(rng.uniform(0.35, 0.65)))]
+        return [(float(rng.uniform(0.4, 0.6)), float(rng.uniform(0.4, 0.6)))]
     columns = rng.permutation(count)
     step = 1 / count
     return [((c + float(rng.uniform(0.3, 0.7))) * step, float(rng.uniform(0.35, 0.65))) for c in columns]
@@ -198,8 +211,14 @@ def _draw_background(corpus: Corpus, rng: np.random.Generator, size: int) -> tup
 def _read_cutout(root: Path, record: dict[str, Any]) -> Cutout:
     with Image.open(root / record["path"]) as image:
         premultiplied = image.convert("RGBA").convert("RGBa")
-    weight = PHOTO_WEIGHT if record["photographic"] else 1.0
-    return Cutout(image=premultiplied, caption=record["caption"], name=record["object"], weight=weight)
+    covered = float(np.asarray(premultiplied.getchannel("a"), dtype=np.float32).sum()) / 255
+    return Cutout(
+        image=premultiplied,
+        fill=max(covered / max(premultiplied.size) ** 2, 1e-3),
+        caption=record["caption"],
+        name=record["object"],
+        weight=PHOTO_WEIGHT if record["photographic"] else 1.0,
+    )
 
 
 def _read_backdrop(root: Path, record: dict[str, Any]) -> Backdrop:

@@ -92,7 +92,7 @@ class JointConfig:
 def nano_vae() -> VaeConfig:
     """The VAE of the embedded checkpoint: 64² crops, large batches (two CPU cores, float32)."""
     return VaeConfig(
-        steps=1000,
+        steps=2800,
         batch_size=16,
         crop=64,
         learning_rate=6e-4,
@@ -110,12 +110,12 @@ def nano_vae() -> VaeConfig:
 def nano_joint() -> JointConfig:
     """Transformer and VLM of the embedded checkpoint at 64²: few tokens, many samples."""
     return JointConfig(
-        steps=1020,
+        steps=2400,
         batch_tokens=3072,
         size=64,
-        learning_rate=1e-3,
+        learning_rate=3e-3,
         warmup=50,
-        ema_decay=0.98,
+        ema_decay=0.99,
         prompt_dropout=0.1,
         sigma_shift=1.5,
         vlm_area=64 * 64,
