@@ -48,6 +48,8 @@ def test_contract_paths_work_after_a_plain_import(path: str) -> None:
     value = omnialpha
     for name in path.split("."):
         value = getattr(value, name)
+    module, _, name = path.rpartition(".")
+    assert value is getattr(importlib.import_module(f"omnialpha.{module}"), name)
 
 
 def test_models_lists_its_modules() -> None:

@@ -28,7 +28,7 @@ def publish(run: Path, out: Path, *, earlier: list[Path], corpora: Path) -> None
     Raises:
         CheckpointError: the result is larger than a package may carry.
     """
-    pipeline = OmniAlphaPipeline.from_pretrained(run / "pipeline", torch_dtype=torch.float16)
+    pipeline = OmniAlphaPipeline.from_pretrained(run / "pipeline", dtype=torch.float16)
     records = [json.loads(line) for line in (corpora / "index.jsonl").read_text().splitlines()]
     if out.exists():
         shutil.rmtree(out)
