@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from omnialpha.apps import info
 from omnialpha.apps.jobs import Job, guided_jobs
-from omnialpha.apps.settings import Settings, with_settings
+from omnialpha.apps.settings import Guides, Settings, with_options
 from omnialpha.errors import InputError, OmniAlphaError, nearest
 from omnialpha.tasks import task as find_task
 
@@ -63,10 +63,6 @@ def _run(jobs: Sequence[Job], settings: Settings) -> None:
 Images = Annotated[
     list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of pictures.", show_default=False)
 ]
-Mask = Annotated[Path | None, typer.Option("--mask", help="Mask of the object, white on black, exact to the pixel.")]
-RoughMask = Annotated[Path | None, typer.Option("--rough-mask", help="Mask that covers the object generously.")]
-Trimap = Annotated[Path | None, typer.Option("--trimap", help="White: object, black: background, grey: unknown.")]
-Alpha = Annotated[Path | None, typer.Option("--alpha", help="Alpha matte of the object, or a cut-out of it.")]
 Layers = Annotated[int | None, typer.Option("--layers", min=1, help="Number of layers. Default: the task's smallest.")]
 
 
@@ -77,7 +73,7 @@ def tasks(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
 
 
 @app.command()
-@with_settings
+@with_options
 def generate(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to draw.", show_default=False)],
     *,
@@ -88,57 +84,45 @@ def generate(
 
 
 @app.command()
-@with_settings
+@with_options
 def matte(
     images: Images,
     *,
     text: Annotated[str | None, typer.Option("--text", help="What to cut out.")] = None,
-    mask: Mask = None,
-    rough_mask: RoughMask = None,
-    trimap: Trimap = None,
-    alpha: Alpha = None,
+    guides: Guides,
     settings: Settings,
 ) -> None:
     """Cut the foreground out, with soft transparency. For several images a guide is a folder of guides."""
-    guides = {"precise_mask": mask, "rough_mask": rough_mask, "trimap": trimap, "alpha": alpha}
     _run(guided_jobs("matting", images, guides, text=text), settings)
 
 
 @app.command()
-@with_settings
+@with_options
 def remove(
     images: Images,
     *,
-    mask: Mask = None,
-    rough_mask: RoughMask = None,
-    trimap: Trimap = None,
-    alpha: Alpha = None,
+    guides: Guides,
     settings: Settings,
 ) -> None:
     """Remove the foreground and restore the background. For several images a guide is a folder of guides."""
-    guides = {"precise_mask": mask, "rough_mask": rough_mask, "trimap": trimap, "alpha": alpha}
     _run(guided_jobs("removal", images, guides), settings)
 
 
 @app.command()
-@with_settings
+@with_options
 def decompose(
     images: Images,
     *,
     layers: Layers = None,
-    mask: Mask = None,
-    rough_mask: RoughMask = None,
-    trimap: Trimap = None,
-    alpha: Alpha = None,
+    guides: Guides,
     settings: Settings,
 ) -> None:
     """Take images apart into layers: foregrounds and complete background, as PSD, ORA or a folder of PNGs."""
-    guides = {"precise_mask": mask, "rough_mask": rough_mask, "trimap": trimap, "alpha": alpha}
     _run(guided_jobs("decomposition", images, guides, num_targets=layers), settings)
 
 
 @app.command()
-@with_settings
+@with_options
 def complete(
     *,
     foreground: Annotated[list[Path] | None, typer.Option("--foreground", help="Cut-out; several are allowed.")] = None,
@@ -163,7 +147,7 @@ def complete(
 
 
 @app.command()
-@with_settings
+@with_options
 def run(
     task_id: Annotated[str, typer.Argument(metavar="TASK_ID", help="One of `omnialpha tasks`.", show_default=False)],
     *,

@@ -3,10 +3,11 @@
 Files are only named here, not opened: a picture that cannot be read fails alone, when its turn comes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from omnialpha.apps.settings import Guides
 from omnialpha.data.naming import slug
 from omnialpha.errors import InputError
 from omnialpha.tasks import Task, task
@@ -52,7 +53,7 @@ class Job:
 def guided_jobs(
     category: str,
     images: Sequence[Path],
-    guides: Mapping[str, Path | None],
+    guides: Guides,
     *,
     text: str | None = None,
     num_targets: int | None = None,
@@ -62,15 +63,14 @@ def guided_jobs(
     Args:
         category: "matting", "removal" or "decomposition".
         images: Files and folders.
-        guides: Input slot ("alpha", "trimap", "precise_mask", "rough_mask") → file, or folder with a file of the same
-            stem for each picture; None where not given.
+        guides: Each a file, or a folder with a file of the same stem for each picture.
         text: Caption of the object, instead of a guide.
         num_targets: Number of layers.
 
     Raises:
         InputError: More than one guide, one guide file for several pictures, no picture at all.
     """
-    given = {slot: path for slot, path in guides.items() if path is not None}
+    given = {slot: path for slot, path in vars(guides).items() if path is not None}
     named = [*given, *(["text"] if text is not None else [])]
     if len(named) > 1:
         options = " and ".join(f"--{'mask' if name == 'precise_mask' else name.replace('_', '-')}" for name in named)

@@ -1,14 +1,15 @@
-"""The options that every generating command shares, in one place.
+"""The options that several commands share, each group in one record.
 
-A command declares one parameter `settings: Settings` and is decorated with `with_settings`; the decorator replaces
-that parameter by the options below, so that all commands offer the same ones.
+A command declares a parameter per record, as in ``def matte(..., guides: Guides, settings: Settings)``, and is
+decorated with `with_options`; the decorator puts the options of the record in the parameter's place.
 """
 
 import functools
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -85,31 +86,54 @@ class Settings:
         return None if self.size is None else int(self.size.split("x")[-1])
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the common options instead of its `settings` parameter.
+@dataclass(frozen=True, kw_only=True)
+class Guides:
+    """What says where the object is; at most one is given. Attributes are the input slots of the tasks."""
+
+    precise_mask: Annotated[
+        Path | None, typer.Option("--mask", help="Mask of the object, white on black, exact to the pixel.")
+    ] = None
+    rough_mask: Annotated[Path | None, typer.Option("--rough-mask", help="Mask that covers the object generously.")] = (
+        None
+    )
+    trimap: Annotated[
+        Path | None, typer.Option("--trimap", help="White: object, black: background, grey: unknown.")
+    ] = None
+    alpha: Annotated[Path | None, typer.Option("--alpha", help="Alpha matte of the object, or a cut-out of it.")] = None
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of its records instead of the parameters that hold them.
 
     Args:
-        command: Function with annotated parameters, one of them `settings`.
+        command: Function with annotated parameters, some of them records (dataclasses) of options.
 
     Returns:
-        A function whose signature Typer reads: the command's own options, then the common ones.
+        A function whose signature Typer reads: the command's own options, then those of each record.
     """
     hints = get_type_hints(command, include_extras=True)
-    own = [p.replace(annotation=hints[name]) for name, p in inspect.signature(command).parameters.items()]
-    common_hints = get_type_hints(Settings, include_extras=True)
-    common = [
-        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=common_hints[f.name])
-        for f in fields(Settings)
-    ]
+    own, shared, records = [], [], {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        record = hints[name]
+        if not is_dataclass(record):
+            own.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=record))
+            continue
+        records[name] = record
+        types = get_type_hints(record, include_extras=True)
+        shared += [
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=types[f.name])
+            for f in fields(record)
+        ]
 
     @functools.wraps(command)
     def wrapper(**values: Any) -> None:
-        settings = Settings(**{f.name: values.pop(f.name) for f in fields(Settings)})
-        command(**values, settings=settings)
+        filled = {
+            name: record(**{f.name: values.pop(f.name) for f in fields(record)}) for name, record in records.items()
+        }
+        command(**values, **filled)
 
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.name != "settings"] + common
     # Typer asks for both: the signature's order and defaults, the annotations' types.
-    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    wrapper.__signature__ = inspect.Signature(own + shared)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in own + shared}
     del wrapper.__wrapped__  # else the annotations are read from the command itself
     return wrapper
