@@ -32,6 +32,7 @@ def test_photographs_are_drawn_more_often(corpora) -> None:
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_composite_is_the_layers_over_the_background(corpora, count) -> None:
     scene = draw_scene(Corpus(corpora, "train"), np.random.default_rng(3), 48, count)
+    assert scene.background is not None
     assert len(scene.foregrounds) == len(scene.captions) == count
     # Pillow composites the same layers with its own arithmetic (8 bit).
     as_pil = [Image.fromarray((p * 255).round().astype(np.uint8)) for p in (scene.background, *scene.foregrounds[::-1])]

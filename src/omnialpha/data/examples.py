@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from omnialpha.data.scenes import Scene, composite_over
+from omnialpha.data.scenes import Scene, caption_several, composite_over
+from omnialpha.errors import InputError
 from omnialpha.imaging.masks import precise_mask, rough_mask, trimap
 from omnialpha.tasks import SEVERAL, Task
 
@@ -40,10 +41,12 @@ def make_example(
         rng: chooses wording, object and mask.
         paraphrase: draw the wording; False takes the canonical instruction.
         focus: index of the object that the task is about; drawn when not given.
+
+    Raises:
+        InputError: the task needs a caption or a background that the scene does not have.
     """
     focus = int(rng.integers(len(scene.foregrounds))) if focus is None else focus
     about_one = SEVERAL not in task.targets and SEVERAL not in task.inputs and "composite" in task.inputs
-    background = _without(scene, focus) if about_one else scene.background
     foreground = scene.foregrounds[focus]
 
     def pictures(slot: str) -> list[np.ndarray]:
@@ -52,13 +55,13 @@ def make_example(
         if slot == "foreground":
             return [foreground]
         if slot == "background":
-            return [background]
+            return [_background(scene, without=focus if about_one else None)]
         if slot == "composite":
             return [scene.composite]
         return [guide_picture(foreground[..., 3], slot, rng)]
 
     captions = {
-        "foreground": " and ".join(scene.captions) if SEVERAL in task.targets else scene.captions[focus],
+        "foreground": caption_several(scene.captions) if SEVERAL in task.targets else scene.captions[focus],
         "background": scene.background_caption,
         "composite": scene.composite_caption,
         None: None,
@@ -88,10 +91,12 @@ def guide_picture(alpha: np.ndarray, slot: str, rng: np.random.Generator) -> np.
     return picture
 
 
-def _without(scene: Scene, focus: int) -> np.ndarray:
-    """What the scene shows when one foreground is taken away."""
+def _background(scene: Scene, *, without: int | None) -> np.ndarray:
+    """What is behind the foregrounds, or what the scene shows when only one of them is taken away."""
+    if scene.background is None:
+        raise InputError("the task needs the background, which this scene does not have; draw a matting task instead")
     picture = scene.background
-    for index in reversed(range(len(scene.foregrounds))):
-        if index != focus:
+    for index in reversed(range(len(scene.foregrounds) if without is not None else 0)):
+        if index != without:
             picture = composite_over(scene.foregrounds[index], picture)
     return picture

@@ -57,22 +57,19 @@ class Scene:
 
     Attributes:
         foregrounds: front to back, float32 (H, W, 4) in [0, 1], straight alpha, RGB 0 where alpha is 0.
-        background: float32 (H, W, 4), opaque.
+        background: float32 (H, W, 4), opaque; None when it is not known (matting data without it).
         composite: float32 (H, W, 4), opaque: the foregrounds over the background.
         captions: one per foreground.
         background_caption: what the background shows.
+        composite_caption: what the whole picture shows.
     """
 
     foregrounds: tuple[np.ndarray, ...]
-    background: np.ndarray
+    background: np.ndarray | None
     composite: np.ndarray
     captions: tuple[str, ...]
     background_caption: str
-
-    @property
-    def composite_caption(self) -> str:
-        """Caption of the whole picture."""
-        return " and ".join(self.captions) + ", " + self.background_caption
+    composite_caption: str
 
 
 class Corpus:
@@ -133,13 +130,34 @@ def draw_scene(corpus: Corpus, rng: np.random.Generator, size: int, num_foregrou
     composite = background
     for layer in reversed(front_to_back):
         composite = composite_over(layer, composite)
+    captions = tuple(corpus.cutouts[pick].caption for pick in picks)
     return Scene(
         foregrounds=tuple(front_to_back),
         background=background,
         composite=composite,
-        captions=tuple(corpus.cutouts[pick].caption for pick in picks),
+        captions=captions,
         background_caption=backdrop_caption,
+        composite_caption=caption_whole(captions, backdrop_caption),
     )
+
+
+def caption_several(captions: Sequence[str]) -> str:
+    """One caption for several foregrounds; "" when one of theirs is not known.
+
+    >>> caption_several(["a red kite", "a dog"]), caption_several(["a red kite", ""])
+    ('a red kite and a dog', '')
+    """
+    return " and ".join(captions) if all(captions) else ""
+
+
+def caption_whole(captions: Sequence[str], background_caption: str) -> str:
+    """Caption of a whole picture from those of its layers; "" when one of them is not known.
+
+    >>> caption_whole(["a red kite", "a dog"], "a beach")
+    'a red kite and a dog, a beach'
+    """
+    parts = (caption_several(captions), background_caption)
+    return ", ".join(parts) if all(parts) else ""
 
 
 def place(

@@ -96,6 +96,7 @@ def draw_crops(corpus: Corpus, config: VaeConfig, step: int) -> Tensor:
     while len(crops) < config.batch_size:
         size = int(config.crop * rng.choice([1, 1.5, 2, 3]))
         scene = draw_scene(corpus, rng, size)
+        assert scene.background is not None  # drawn scenes have one
         mask = scene.foregrounds[0][..., [3, 3, 3, 3]].copy()
         mask[..., 3] = 1
         pictures = [scene.foregrounds[0], scene.composite, scene.foregrounds[0], mask, scene.background]
