@@ -6,6 +6,7 @@ an uninterrupted one would have done.
 """
 
 import logging
+import math
 import pickle
 from pathlib import Path
 from typing import Any
@@ -50,3 +51,14 @@ def warmup_and_cooldown(step: int, steps: int, warmup: int) -> float:
     [0.1, 1.0, 1.0, 0.5, 0.0]
     """
     return min(1.0, (step + 1) / warmup, (steps - step) / (COOLDOWN * steps))
+
+
+def warmup_and_cosine(step: int, steps: int, warmup: int) -> float:
+    """Learning-rate factor: linear up over `warmup` steps, then half a cosine down to zero (stage 1 of the paper).
+
+    >>> [round(warmup_and_cosine(step, 110, 10), 3) for step in (0, 9, 10, 60, 110)]
+    [0.1, 1.0, 1.0, 0.5, 0.0]
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    return (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
