@@ -87,16 +87,35 @@ class LPIPS:
 
         p, g = picture(pred, "prediction", 3), picture(target, "target", 3)
         same_shape(p, g)
-        if min(p.shape[:2]) < 32:
-            raise InputError(f"LPIPS needs at least 32×32 pixels, not {p.shape[1]}×{p.shape[0]}")
         pair = torch.from_numpy(np.stack([unit_floats(p), unit_floats(g)])).float().permute(0, 3, 1, 2)
-        shift, scale = (torch.tensor(values).view(1, 3, 1, 1) for values in (_SHIFT, _SCALE))
         with torch.no_grad():
-            taps = self._activations(((pair * 2 - 1 - shift) / scale).to(self._device))
-            total = 0.0
-            for activation, weight in zip(taps, self._lins, strict=True):
-                unit = activation / (activation.square().sum(1, keepdim=True).sqrt() + 1e-10)
-                total += torch.nn.functional.conv2d((unit[:1] - unit[1:]).square(), weight).mean().item()
+            return self.distances(*pair.to(self._device).split(1)).item()
+
+    def distances(self, pred: "torch.Tensor", target: "torch.Tensor") -> "torch.Tensor":
+        """Distances of two batches; gradients pass through, so that it can be a loss.
+
+        Args:
+            pred: ``(B, 3, H, W)`` in [0, 1] on the network's device.
+            target: Likewise, of the same size.
+
+        Returns:
+            ``(B,)``.
+
+        Raises:
+            InputError: The pictures are too small for the network.
+        """
+        import torch
+
+        if min(pred.shape[2:]) < 32:
+            raise InputError(f"LPIPS needs at least 32×32 pixels, not {pred.shape[3]}×{pred.shape[2]}")
+        shift, scale = (torch.tensor(values, device=pred.device).view(1, 3, 1, 1) for values in (_SHIFT, _SCALE))
+        taps = self._activations((torch.cat([pred, target]) * 2 - 1 - shift) / scale)
+        total = torch.zeros(len(pred), device=pred.device)
+        for activation, weight in zip(taps, self._lins, strict=True):
+            # The epsilon stands inside the root: the gradient of a root is infinite at 0, where all activations rest.
+            unit = activation / (activation.square().sum(1, keepdim=True) + 1e-20).sqrt()
+            p, g = unit.chunk(2)
+            total = total + torch.nn.functional.conv2d((p - g).square(), weight).mean(dim=(1, 2, 3))
         return total
 
     def _activations(self, x: "torch.Tensor") -> list["torch.Tensor"]:

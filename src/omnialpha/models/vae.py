@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderKLQwenImage
 from diffusers.models.autoencoders.autoencoder_kl_qwenimage import QwenImageCausalConv3d, QwenImageRMS_norm
 from diffusers.models.autoencoders.vae import DecoderOutput
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -72,6 +73,35 @@ def opaque_init(rgb_vae: Vae) -> Vae:
     rgba_vae.load_state_dict(state)
     rgba_vae.to(rgb_vae.device, rgb_vae.dtype)
     return rgba_vae.train(rgb_vae.training)
+
+
+def load_rgb_vae(folder: str | Path) -> AutoencoderKLQwenImage | AutoencoderKL:
+    """Open the RGB VAE that an opaque initialisation starts from.
+
+    Args:
+        folder: saved by diffusers: `config.json` and weights.
+
+    Raises:
+        CheckpointError: it is no VAE folder, or cannot be loaded.
+        InputError: its class is not supported.
+    """
+    folder = Path(folder)
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise CheckpointError(
+            f"{folder}: no config.json; give the folder of a VAE saved by diffusers (often named vae)"
+        )
+    try:
+        name = str(json.loads(config_file.read_text(encoding="utf-8")).get("_class_name"))
+    except (ValueError, AttributeError) as error:
+        raise CheckpointError(f"{config_file}: is not a JSON object; download it again") from error
+    classes = {"AutoencoderKLQwenImage": AutoencoderKLQwenImage, "AutoencoderKL": AutoencoderKL}
+    if name not in classes:
+        raise InputError(f'{folder}: is a "{name}"; only {" and ".join(classes)} can be converted')
+    try:
+        return classes[name].from_pretrained(folder)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: cannot be loaded ({' '.join(str(error).split())[:200]})") from error
 
 
 def load_rgba_vae(folder: str | Path, *, dtype: torch.dtype | None = None) -> AutoencoderKLQwenImage:
