@@ -14,6 +14,8 @@ from omnialpha import errors
         (errors.InputError, ValueError),
         (errors.CheckpointError, ValueError),
         (errors.OutputError, OSError),
+        (errors.EndpointError, OSError),
+        (errors.RefusedError, errors.EndpointError),
         (errors.MissingExtraError, ImportError),
     ],
 )

@@ -5,6 +5,8 @@
     ├── InputError         (ValueError)   a call that cannot be carried out as written
     ├── CheckpointError    (ValueError)   weights that are missing or do not fit
     ├── OutputError        (OSError)      a result that cannot be written
+    ├── EndpointError      (OSError)      a remote model that does not answer
+    │   └── RefusedError                  … that refuses one request, while others may succeed
     └── MissingExtraError  (ImportError)  an optional dependency that is not installed
 
 Each class also belongs to the built-in family that fits it, so ``except ValueError`` works as usual.
@@ -37,6 +39,14 @@ class CheckpointError(OmniAlphaError, ValueError):
 
 class OutputError(OmniAlphaError, OSError):
     """A result cannot be written."""
+
+
+class EndpointError(OmniAlphaError, OSError):
+    """A remote model does not answer: wrong address or key, budget spent, or failing again and again."""
+
+
+class RefusedError(EndpointError):
+    """A remote model refuses this one request; others may succeed."""
 
 
 class MissingExtraError(OmniAlphaError, ImportError):
