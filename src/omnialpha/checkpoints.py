@@ -5,10 +5,12 @@ Qwen-Image-Edit-2509 together with an adapter folder, as the authors released th
 
     base/     model_index.json scheduler/ text_encoder/ tokenizer/ processor/ transformer/   (its RGB vae/ is not used)
     adapter/  rgba_vae/{config.json, diffusion_pytorch_model.safetensors}    lora/pytorch_lora_weights.safetensors
+              profile.json (adapters trained here)
 
 Weights that do not fit are an error: nothing is left at random values with a warning.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,9 @@ from omnialpha.models.vae import load_rgba_vae
 from omnialpha.pipeline import OmniAlphaPipeline
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+PROFILE_NAME = "profile.json"
+"""File of an adapter folder that says how its weights want to be used; the released adapter has none."""
 
 COMPONENTS = {
     "scheduler": "scheduler_config.json",
@@ -65,29 +70,38 @@ def load(
     return pipeline.to(target)
 
 
-def open_folders(base: Path, adapter: Path | None, dtype: torch.dtype) -> OmniAlphaPipeline:
+def open_folders(
+    base: Path, adapter: Path | None, dtype: torch.dtype, *, vae: Path | None = None, quantization: Any = None
+) -> OmniAlphaPipeline:
     """Open a pipeline folder and, when given, an adapter folder; on the CPU.
+
+    Args:
+        base: folder of the pipeline.
+        adapter: folder of the adapter.
+        dtype: of all weights.
+        vae: folder of the RGBA VAE to take instead of theirs.
+        quantization: diffusers' configuration for the transformer's weights.
 
     Raises:
         CheckpointError: something is missing or does not fit; the message says what was expected where.
     """
-    index = _check_base(base, has_adapter=adapter is not None)
+    index = _check_base(base, has_rgba_vae=adapter is not None or vae is not None)
     vae_folder, lora = (base / "vae", None) if adapter is None else _check_adapter(adapter, base)
     try:
         transformer, transformer_report = QwenImageTransformer2DModel.from_pretrained(
-            base, subfolder="transformer", torch_dtype=dtype, output_loading_info=True
+            base, subfolder="transformer", torch_dtype=dtype, quantization_config=quantization, output_loading_info=True
         )
         text_encoder, encoder_report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             base / "text_encoder", dtype=dtype, output_loading_info=True
         )
         pipeline = OmniAlphaPipeline(
             scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(base, subfolder="scheduler"),
-            vae=load_rgba_vae(vae_folder, dtype=dtype),
+            vae=load_rgba_vae(vae or vae_folder, dtype=dtype),
             text_encoder=text_encoder,
             tokenizer=Qwen2Tokenizer.from_pretrained(base / "tokenizer"),
             transformer=transformer,
             image_processor=_image_processor(base),
-            profile=Profile.from_dict(index["profile"]) if "profile" in index else RELEASED,
+            profile=_profile(index, adapter),
         )
     except (OmniAlphaError, torch.OutOfMemoryError):
         raise
@@ -102,7 +116,36 @@ def open_folders(base: Path, adapter: Path | None, dtype: torch.dtype) -> OmniAl
     return pipeline
 
 
-def _check_base(base: Path, *, has_adapter: bool) -> dict[str, Any]:
+def fingerprint(pipe: OmniAlphaPipeline) -> str:
+    """Return a short hash of a pipeline's weights that names them in the provenance.
+
+    It reads up to 256 values spread over each tensor: enough to tell checkpoints apart, and as fast for 20 billion
+    weights as for 20 million.
+
+    Args:
+        pipe: A loaded pipeline.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for component in (pipe.vae, pipe.text_encoder, pipe.transformer):
+        for name, tensor in sorted(component.state_dict().items()):
+            values = tensor.detach().flatten()
+            sample = values[:: max(1, len(values) // 256)][:256].float().cpu().numpy()
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(sample.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _profile(index: dict[str, Any], adapter: Path | None) -> Profile:
+    """The adapter's own profile, else the base's, else that of the released weights."""
+    if adapter is not None and (adapter / PROFILE_NAME).is_file():
+        return Profile.from_dict(json.loads((adapter / PROFILE_NAME).read_text(encoding="utf-8")))
+    return Profile.from_dict(index["profile"]) if "profile" in index else RELEASED
+
+
+def _check_base(base: Path, *, has_rgba_vae: bool) -> dict[str, Any]:
     """The content of ``model_index.json``, after checking that everything it promises is there."""
     index_file = base / "model_index.json"
     if not index_file.is_file():
@@ -121,7 +164,7 @@ def _check_base(base: Path, *, has_adapter: bool) -> dict[str, Any]:
         index = json.loads(index_file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{index_file}: is not valid JSON ({error}); download or save it again") from error
-    if not has_adapter and index.get("_class_name") != OmniAlphaPipeline.__name__:
+    if not has_rgba_vae and index.get("_class_name") != OmniAlphaPipeline.__name__:
         raise CheckpointError(
             f"{base}: holds {index.get('_class_name')}, whose VAE knows no transparency; "
             'add an adapter: omnialpha.load(…, adapter="Longin-Yu/OmniAlpha")'

@@ -136,14 +136,9 @@ def choose_sizes(request: Request, profile: Profile, height: int | None, width: 
     for name, value in (("height", height), ("width", width)):
         if value is not None and value < 1:
             raise InputError(f"{name} is at least 1 pixel, received {value}")
-    limit = _area_limit(request, profile)
-    if request.num_inputs:
-        own_width, own_height = request.images[0][0].size
-    else:
-        own_width = own_height = grid_size(side := math.isqrt(limit or DEFAULT_AREA), side, grid=profile.grid)[0]
+    (own_width, own_height), own_work = own_sizes(request, profile)
     if width is None and height is None:
-        exact = own_width, own_height
-        work = grid_size(*exact, grid=profile.grid, max_area=limit)
+        exact, work = (own_width, own_height), own_work
     else:
         exact = (
             max(1, round((height or 0) * own_width / own_height)) if width is None else width,
@@ -155,6 +150,16 @@ def choose_sizes(request: Request, profile: Profile, height: int | None, width: 
         level = logging.WARNING if work[0] * work[1] < 0.9 * exact[0] * exact[1] else logging.INFO
         logger.log(level, "working at %d×%d pixels; results are scaled to %d×%d", *work, *exact)
     return exact, work
+
+
+def own_sizes(request: Request, profile: Profile) -> tuple[Size, Size]:
+    """The exact size of the results and the working size of a call that says none: those of `choose_sizes`."""
+    limit = _area_limit(request, profile)
+    if request.num_inputs:
+        exact = request.images[0][0].size
+    else:
+        exact = grid_size(side := math.isqrt(limit or DEFAULT_AREA), side, grid=profile.grid)
+    return exact, grid_size(*exact, grid=profile.grid, max_area=limit)
 
 
 def fit_inputs(request: Request, profile: Profile, work: Size, *, explicit: bool) -> list[list[Image.Image]]:

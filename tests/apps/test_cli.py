@@ -91,7 +91,7 @@ def test_same_seed_same_bytes(here: Path, loads: list[dict[str, Any]]) -> None:
 
 
 def test_model_hash_tells_weights_apart(pipe: omnialpha.OmniAlphaPipeline) -> None:
-    from omnialpha.apps.batch import fingerprint
+    from omnialpha.checkpoints import fingerprint
 
     assert fingerprint(pipe) == fingerprint(tiny.pipeline())
     assert fingerprint(pipe) != fingerprint(tiny.pipeline(seed=1))

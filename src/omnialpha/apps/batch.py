@@ -3,7 +3,6 @@
 A failed picture does not stop the others. What is written is complete; after an interruption the results so far stay.
 """
 
-import hashlib
 import json
 import logging
 import sys
@@ -79,6 +78,7 @@ class _Model:
         """Return the pipeline and the fingerprint of its weights."""
         if self._loaded is None:
             import omnialpha
+            from omnialpha.checkpoints import fingerprint
 
             s = self._settings
             _quieten_dependencies()
@@ -94,28 +94,6 @@ class _Model:
             pipe.set_progress_bar_config(disable=not self._steps_shown, leave=False)
             self._loaded = pipe, fingerprint(pipe)
         return self._loaded
-
-
-def fingerprint(pipe: "OmniAlphaPipeline") -> str:
-    """Return a short hash of a pipeline's weights that names them in the provenance.
-
-    It reads up to 256 values spread over each tensor: enough to tell checkpoints apart, and as fast for 20 billion
-    weights as for 20 million.
-
-    Args:
-        pipe: A loaded pipeline.
-
-    Returns:
-        16 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    for component in (pipe.vae, pipe.text_encoder, pipe.transformer):
-        for name, tensor in sorted(component.state_dict().items()):
-            values = tensor.detach().flatten()
-            sample = values[:: max(1, len(values) // 256)][:256].float().cpu().numpy()
-            digest.update(f"{name} {tuple(tensor.shape)}".encode())
-            digest.update(sample.tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _attempt(job: Job, target: Path, model: _Model, settings: Settings, report: Report) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from omnialpha.apps import info
+from omnialpha.apps import evaluate, info
 from omnialpha.apps.jobs import Job, guided_jobs
 from omnialpha.apps.settings import Guides, Settings, with_options
 from omnialpha.errors import InputError, OmniAlphaError, nearest
@@ -184,6 +184,9 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Report versions, device, memory, missing extras, and which checkpoint fits."""
     info.show_doctor(as_json=as_json)
+
+
+app.add_typer(evaluate.app)
 
 
 @app.callback(invoke_without_command=True)
