@@ -15,12 +15,14 @@ class Example:
     """One training or evaluation example.
 
     Attributes:
+        task: id of the task, or the name of the data set where the task is not known.
         inputs: n pictures in slot order, float32 (H, W, 4) in [0, 1].
         targets: m layers in Table 1's order (foregrounds front to back, then the background), same format.
         prompt: the instruction, caption filled in.
         caption: the caption alone, None when the task takes none.
     """
 
+    task: str
     inputs: tuple[np.ndarray, ...]
     targets: tuple[np.ndarray, ...]
     prompt: str
@@ -70,6 +72,7 @@ def make_example(
     wordings = (task.instruction, *task.paraphrases)
     template = wordings[rng.integers(len(wordings))] if paraphrase else task.instruction
     return Example(
+        task=task.id,
         inputs=tuple(picture for slot in task.inputs for picture in pictures(slot)),
         targets=tuple(picture for slot in task.targets for picture in pictures(slot)),
         prompt=task.prompt(caption, template=template),

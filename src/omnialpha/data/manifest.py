@@ -15,22 +15,19 @@ manifest's folder. A caption that is not known is "".
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from omnialpha.data.buckets import Size, fit
+from omnialpha.data.checks import check_files, is_opaque, wrong_size
 from omnialpha.data.scenes import Scene, caption_whole, composite_over
 from omnialpha.errors import ImageError, InputError, nearest
 from omnialpha.imaging import rgba
 from omnialpha.imaging.files import atomic_write
-
-READERS = 4  # pictures decoded at once while checking: decoders release Python's lock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +74,15 @@ class Sample:
     @property
     def files(self) -> tuple[Path, ...]:
         """All its files: foregrounds, then background and composite where there are any."""
-        return self.foregrounds + tuple(file for file in (self.background, self.composite) if file is not None)
+        return self.foregrounds + self.opaque
 
+    @property
+    def opaque(self) -> tuple[Path, ...]:
+        """The files without transparency: background and composite where there are any."""
+        return tuple(file for file in (self.background, self.composite) if file is not None)
+
+
+__all__ = ["Sample", "check_files", "read_manifest", "read_scene", "write_manifest"]
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Sample))
 _PATHS = ("foregrounds", "background", "composite")
@@ -137,25 +141,11 @@ def write_manifest(samples: Iterable[Sample], file: str | Path) -> None:
         temporary.write_text("".join(lines), encoding="utf-8")
 
 
-def check_files(samples: Sequence[Sample]) -> list[str]:
-    """Open every file of the samples and list everything that is wrong with them.
-
-    Args:
-        samples: any number; each file is decoded once (about 20 ms per megapixel and core).
-
-    Returns:
-        One line per problem, beginning with the sample's id: a file missing or unreadable, a layer of another size
-        than the sample's first file, a background or composite that is not opaque. Empty when all is well.
-    """
-    with ThreadPoolExecutor(READERS) as pool:
-        return list(chain.from_iterable(pool.map(_problems, samples)))
-
-
-def read_scene(sample: Sample, size: tuple[int, int]) -> Scene:
+def read_scene(sample: Sample, size: Size) -> Scene:
     """Read a sample's layers at one size, so that any task's example can be made from it.
 
     The pictures are scaled to cover the size and cropped around the centre, all alike. A composite that the sample
-    does not bring is composed from the layers.
+    does not bring is composed from the layers, over white where there is no background either.
 
     Args:
         sample: with all files of one size.
@@ -166,21 +156,23 @@ def read_scene(sample: Sample, size: tuple[int, int]) -> Scene:
 
     Raises:
         ImageError: a file cannot be read, or is not opaque where it has to be.
-        InputError: files differ in size, or there is neither a composite nor a background to compose one.
+        InputError: files differ in size.
     """
     pictures = {file: rgba.read(file) for file in sample.files}
+    expected = pictures[sample.files[0]].size
     for file, picture in pictures.items():
-        _check_shape(sample, file, picture.size, pictures[sample.files[0]].size)
-    layers = {file: _fit(picture, size) for file, picture in pictures.items()}
-    for whole in sample.files[len(sample.foregrounds) :]:
-        if pictures[whole].getchannel("A").getextrema() != (255, 255):
-            raise ImageError(f"{sample.id}: {whole} has transparent pixels; it has to be opaque")
-    background = None if sample.background is None else layers[sample.background]
+        if picture.size != expected:
+            raise InputError(f"{sample.id}: {wrong_size(file, picture.size, expected)}")
+    layers = {file: fit(picture, size) for file, picture in pictures.items()}
+    for file in sample.opaque:
+        if not is_opaque(pictures[file]):
+            raise ImageError(f"{sample.id}: {file} has transparent pixels; it has to be opaque")
     foregrounds = tuple(layers[file] for file in sample.foregrounds)
-    composite = background if sample.composite is None else layers[sample.composite]
-    if composite is None:
-        raise InputError(f"{sample.id}: neither a composite nor a background; give at least one of them")
-    if sample.composite is None:
+    background = None if sample.background is None else layers[sample.background]
+    if sample.composite is not None:
+        composite = layers[sample.composite]
+    else:
+        composite = np.ones_like(foregrounds[0]) if background is None else background
         for layer in reversed(foregrounds):
             composite = composite_over(layer, composite)
     return Scene(
@@ -241,42 +233,3 @@ def _record(sample: Sample, folder: Path) -> dict[str, Any]:
     if not any(sample.captions):
         del record["captions"]
     return record
-
-
-def _problems(sample: Sample) -> list[str]:
-    """What is wrong with the files of one sample."""
-    problems: list[str] = []
-    size: tuple[int, int] | None = None
-    if sample.background is None and sample.composite is None:
-        problems.append(f"{sample.id}: neither a composite nor a background; give at least one of them")
-    for file in sample.files:
-        try:
-            picture = rgba.read(file)
-            size = size or picture.size
-            _check_shape(sample, file, picture.size, size)
-            opaque = picture.getchannel("A").getextrema() == (255, 255)
-            if file in (sample.background, sample.composite) and not opaque:
-                raise ImageError(f"{sample.id}: {file} has transparent pixels; it has to be opaque")
-        except (ImageError, InputError) as error:
-            text = str(error)
-            problems.append(text if text.startswith(f"{sample.id}: ") else f"{sample.id}: {text}")
-    return problems
-
-
-def _check_shape(sample: Sample, file: Path, found: tuple[int, int], expected: tuple[int, int]) -> None:
-    if found != expected:
-        raise InputError(
-            f"{sample.id}: {file} has {found[0]}×{found[1]} pixels, {sample.files[0].name} has "
-            f"{expected[0]}×{expected[1]}; all layers have to be as large as the picture"
-        )
-
-
-def _fit(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """Scale to cover the size, crop around the centre; float32 (H, W, 4), straight alpha, RGB 0 where alpha is 0."""
-    width, height = picture.size
-    share = min(width / size[0], height / size[1])
-    left, top = (width - size[0] * share) / 2, (height - size[1] * share) / 2
-    box = (left, top, left + size[0] * share, top + size[1] * share)
-    # Premultiplied, or the hidden colours of transparent pixels would bleed into the edges.
-    fitted = picture.convert("RGBa").resize(size, Image.Resampling.LANCZOS, box=box)
-    return rgba.unpremultiply(np.asarray(fitted, dtype=np.float32) / np.float32(255))
