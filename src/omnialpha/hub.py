@@ -29,7 +29,7 @@ EMBEDDED = Path(__file__).parent / "assets"
 # One level down only: repositories often repeat their weights in one large file at the top.
 PIPELINE_FILES = ("model_index.json", "*/*.json", "*/*.txt", "*/*.jinja", "*/*.safetensors")
 RGB_VAE = ("vae/*",)  # what an adapter replaces
-ADAPTER_FILES = ("rgba_vae/*", "lora/*")
+ADAPTER_FILES = ("rgba_vae/*", "lora/*", "profile.json")
 
 
 @dataclass(frozen=True, kw_only=True)

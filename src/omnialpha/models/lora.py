@@ -51,9 +51,16 @@ def add_lora(
         rank: rank of the update; the paper takes 256.
         targets: ends of the names of the layers to adapt.
         name: name of the adapter.
+
+    Raises:
+        InputError: a target is the end of no linear layer's name; peft would leave it out in silence.
     """
+    targets = list(targets)
+    layers = [module for module, layer in transformer.named_modules() if isinstance(layer, nn.Linear)]
+    if missing := [target for target in targets if not any(f".{layer}".endswith(f".{target}") for layer in layers)]:
+        raise InputError(f"LoRA targets that match no linear layer of the transformer: {', '.join(missing)}")
     transformer.requires_grad_(False)
-    transformer.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets)), adapter_name=name)
+    transformer.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets), adapter_name=name)
 
 
 def load_lora(transformer: QwenImageTransformer2DModel, file: str | Path, *, name: str = "default") -> None:
@@ -124,8 +131,20 @@ def unload(transformer: QwenImageTransformer2DModel) -> None:
     transformer.unload_lora()
 
 
-def save_lora(transformer: QwenImageTransformer2DModel, folder: str | Path, *, name: str = "default") -> Path:
+def save_lora(
+    transformer: QwenImageTransformer2DModel,
+    folder: str | Path,
+    *,
+    name: str = "default",
+    weights: Mapping[str, Tensor] | None = None,
+) -> Path:
     """Write an attached adapter as ``folder/pytorch_lora_weights.safetensors``, the layout of the released weights.
+
+    Args:
+        transformer: has the adapter.
+        folder: made when it does not exist.
+        name: of the adapter.
+        weights: its weights as peft names them, where the transformer holds only shards of them.
 
     Returns:
         The file.
@@ -139,7 +158,7 @@ def save_lora(transformer: QwenImageTransformer2DModel, folder: str | Path, *, n
         raise InputError(f'no adapter named "{name}" is attached to the transformer, only {attached}')
     QwenImageLoraLoaderMixin.save_lora_weights(
         folder,
-        transformer_lora_layers=get_peft_model_state_dict(transformer, adapter_name=name),
+        transformer_lora_layers=weights or get_peft_model_state_dict(transformer, adapter_name=name),
         transformer_lora_adapter_metadata=config.to_dict(),
         weight_name=WEIGHTS_NAME,
     )

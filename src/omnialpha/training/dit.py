@@ -1,193 +1,288 @@
-"""Stage 2: train the transformer on all 21 tasks at once (Table 1, Eq. 3).
+"""Stage 2: train the transformer on all tasks at once (Table 1, Eq. 3).
 
-`train_joint` is the whole loop: draw a batch of one layer structure → encode the pictures with the frozen VAE → read
-prompt and pictures with the VLM → noise the targets → predict the velocity → step → average → checkpoint. Transformer
-and VLM learn together, from scratch: this makes the embedded checkpoint.
+`train_dit` is the whole loop: draw a batch of one layer structure → latents and embeddings (frozen VAE and VLM, or a
+cache) → noise the targets → predict the velocity → step → average → validate → checkpoint. What is trained is a
+setting: an adapter, the transformer, or transformer and VLM together, which is how the embedded checkpoint is made.
+
+One batch is the same batch on any number of processes: every sample has its own random numbers, seeded by
+(seed, step, its place in the batch), and is weighted alike.
 
 Shape suffixes: B batch, L layers, C channels, H height, W width, S tokens.
 """
 
 import dataclasses
-import json
-import logging
-import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from omnialpha.data.examples import Example, make_example
-from omnialpha.data.scenes import Corpus, draw_scene
-from omnialpha.models.latents import normalise, pack
-from omnialpha.models.prompt import over_white
+from omnialpha.data.loader import batches, draw_batch
+from omnialpha.errors import InputError
+from omnialpha.models.latents import PATCH, pack
+from omnialpha.models.profile import Profile
 from omnialpha.models.transformer import layer_shapes, velocity
-from omnialpha.models.vae import encode_frame
 from omnialpha.pipeline import OmniAlphaPipeline
-from omnialpha.tasks import TASKS
-from omnialpha.training.optim import Muon
-from omnialpha.training.recipes import JointConfig
-from omnialpha.training.state import load_state, save_state, warmup_and_cooldown
+from omnialpha.training.data import Data
+from omnialpha.training.dit_config import DitConfig
+from omnialpha.training.encoding import Encoded, encode
+from omnialpha.training.optim import Average, make_optimizers
+from omnialpha.training.prepare import Engine, make_engine, make_trainable, share_tokens
+from omnialpha.training.progress import Progress
+from omnialpha.training.result import write_config, write_result
+from omnialpha.training.state import gather, load_state, logger, save_state, shard_like, warmup_and_cooldown
+from omnialpha.training.validation import Validation
 
-logger = logging.getLogger(__name__)
-
-MIXTURE: dict[tuple[int, tuple[str, ...]], float] = {
-    # (number of foregrounds in the scene, tasks drawn from it): weight. All tasks of a row share n and m.
-    (1, ("text_to_image",)): 1.0,
-    (1, ("foreground_to_background", "foreground_to_composite")): 0.6,
-    (1, ("background_to_foreground", "background_to_composite")): 0.6,
-    (1, ("matting_auto",)): 3.0,
-    (1, ("removal_auto",)): 1.5,
-    (1, ("matting_text",)): 0.3,
-    (2, ("matting_text",)): 1.2,
-    (1, ("matting_alpha", "matting_trimap", "matting_precise_mask", "matting_rough_mask")): 1.5,
-    (1, ("removal_alpha", "removal_trimap", "removal_precise_mask", "removal_rough_mask")): 1.2,
-    (2, ("matting_alpha", "matting_trimap", "matting_precise_mask", "matting_rough_mask")): 0.4,
-    (2, ("removal_alpha", "removal_trimap", "removal_precise_mask", "removal_rough_mask")): 0.4,
-    (2, ("foreground_to_background", "foreground_to_composite")): 0.2,
-    (1, ("decomposition_auto",)): 2.5,
-    (2, ("background_to_foreground",)): 0.2,
-    (2, ("decomposition_auto",)): 0.6,
-    (
-        1,
-        ("decomposition_alpha", "decomposition_trimap", "decomposition_precise_mask", "decomposition_rough_mask"),
-    ): 1.2,
-}
-"""How often each task is drawn; a batch takes its samples from one row, so that they share their layer structure."""
-
-TEXT_TOKENS = 24  # typical length of a prompt, for sizing batches
-ENCODED_AT_ONCE = 32  # pictures through the VAE together: more outgrow the CPU's caches, at a third of the speed
-TOKEN_PIXELS = 16  # side of the square of pixels behind one token
+Encoder = Callable[[Sequence[Any], Sequence[bool]], Encoded]
+"""Rows of a batch, and which of them lose their prompt, to what the transformer reads."""
 
 
-def draw_examples(corpus: Corpus, config: JointConfig, step: int) -> list[Example]:
-    """The batch of one step: examples that share their numbers of inputs and targets."""
-    rng = np.random.default_rng([config.seed, step])
-    weights = np.array(list(MIXTURE.values()))
-    num_foregrounds, names = list(MIXTURE)[rng.choice(len(weights), p=weights / weights.sum())]
-    examples: list[Example] = []
-    count = 1
-    while len(examples) < count:
-        scene = draw_scene(corpus, rng, config.size, num_foregrounds)
-        examples.append(make_example(scene, TASKS[names[rng.integers(len(names))]], rng))
-        pictures = len(examples[0].inputs) + len(examples[0].targets)
-        count = max(1, config.batch_tokens // (pictures * (config.size // TOKEN_PIXELS) ** 2 + TEXT_TOKENS))
-    return examples
-
-
-def joint_loss(pipeline: OmniAlphaPipeline, examples: list[Example], config: JointConfig) -> Tensor:
-    """Flow-matching loss of a batch, averaged over samples and targets (Eq. 3).
-
-    x_σ = (1 − σ)·x0 + σ·ε, target ε − x0; random numbers come from torch's global generator.
-    """
-    n = len(examples[0].inputs)
-    pictures_BLHW4 = torch.from_numpy(np.stack([(*e.inputs, *e.targets) for e in examples]))
-    pictures_BL4HW = pictures_BLHW4.permute(0, 1, 4, 2, 3).contiguous()
-    with torch.no_grad():
-        parts = pictures_BL4HW.flatten(0, 1).mul(2).sub(1).split(ENCODED_AT_ONCE)
-        moments = torch.cat([encode_frame(pipeline.vae, part) for part in parts])
-        latents_BLCHW = normalise(moments.chunk(2, dim=1)[0].unflatten(0, pictures_BL4HW.shape[:2]), pipeline.vae)
-        inputs_BSC = pack(latents_BLCHW[:, :n]) if n else None
-        clean_BSC = pack(latents_BLCHW[:, n:])
-
-    dropped = torch.rand(len(examples)) < config.prompt_dropout
-    prompts = ["" if drop else example.prompt for drop, example in zip(dropped, examples, strict=True)]
-    images = [list(over_white(pictures[:n])) for pictures in pictures_BL4HW]
-    prompt = pipeline.prompt_encoder.embed(prompts, images)
-
-    sigma = torch.sigmoid(torch.randn(len(examples)))
-    sigma = config.sigma_shift * sigma / (1 + (config.sigma_shift - 1) * sigma)
-    noise_BSC = torch.randn_like(clean_BSC)
-    noisy_BSC = torch.lerp(clean_BSC, noise_BSC, sigma.view(-1, 1, 1))
-    side = config.size // TOKEN_PIXELS
-    shapes = layer_shapes((side, side), len(examples[0].targets), [(side, side)] * n, pipeline.profile.layer_order)
-    predicted_BSC = velocity(pipeline.transformer, noisy_BSC, inputs_BSC, sigma, prompt, shapes)
-    # All targets have the same number of tokens: the mean over everything is the mean over the m targets.
-    return (predicted_BSC - (noise_BSC - clean_BSC)).square().mean()
-
-
-def train_joint(config: JointConfig, pipeline: OmniAlphaPipeline, corpus: Corpus, folder: Path) -> OmniAlphaPipeline:
-    """Train, or go on training, until `config.steps`; save the averaged weights to `folder / "pipeline"`.
+def train_dit(
+    config: DitConfig,
+    pipeline: OmniAlphaPipeline,
+    data: Data,
+    folder: Path,
+    *,
+    origin: Mapping[str, str],
+) -> OmniAlphaPipeline:
+    """Train, or go on training, until `config.steps`.
 
     Args:
         config: every setting.
-        pipeline: its transformer and text encoder are trained, its VAE is frozen.
-        corpus: training split.
-        folder: holds checkpoints, `log.jsonl`, `config.json` and the result.
+        pipeline: what training starts from, on the CPU; changed in place.
+        data: what batches are drawn from, and held-out examples. With a cache, VAE and VLM stay off the device.
+        folder: holds checkpoints, `config.json`, `log.jsonl`, validation pictures and the result: `adapter/` for a
+            LoRA, else `pipeline/`.
+        origin: "base" and "data" of the run, for the model card.
 
     Returns:
-        The pipeline with the averaged weights.
+        The pipeline with the trained (averaged) weights, in evaluation mode.
     """
-    modules = nn.ModuleDict({"transformer": pipeline.transformer, "text_encoder": pipeline.text_encoder}).train()
-    pipeline.vae.eval().requires_grad_(False)
-    optimizers = make_optimizers(modules, config)
-    average = {name: value.clone() for name, value in modules.state_dict().items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1))
-    first = 0
-    if (state := load_state(folder)) is not None:
-        modules.load_state_dict(state["model"])
-        average = state["average"]
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        first = state["step"]
-        logger.info("resuming after step %d", first)
+    # 1. Build.
+    torch.manual_seed(config.seed)  # the adapter's first weights
+    engine = make_engine(config)
+    make_trainable(pipeline, config)
+    validation = Validation(pipeline, data.held_out, config, engine.accelerator) if data.held_out else None
+    for part in (pipeline.vae, pipeline.text_encoder) if data.cache is None else ():
+        part.to(engine.accelerator.device)
+    encoder: Encoder = partial(encode, pipeline) if data.cache is None else data.cache.collate
+    denoiser = Denoiser(pipeline, encoder, config).train()
+    model, *optimizers = engine.accelerator.prepare(denoiser, *make_optimizers(trained(denoiser), config))
+    share_tokens(pipeline.transformer, engine)
+    parameters = trained(denoiser)
+    average = Average(parameters, config.ema_decay)
+    first = _resume(folder, config, parameters, average, optimizers)
+    main = engine.accelerator.is_main_process
+    if main:
+        write_config(config, folder)
 
-    start, samples, losses = time.monotonic(), 0, []
-    prefetch = ThreadPoolExecutor(max_workers=1)  # draws the next batch while this one trains
-    upcoming = prefetch.submit(draw_examples, corpus, config, first)
-    for step in range(first, config.steps):
-        torch.manual_seed(config.seed * 1_000_003 + step)
-        examples = upcoming.result()
-        upcoming = prefetch.submit(draw_examples, corpus, config, step + 1)
-        loss = joint_loss(pipeline, examples, config)
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-            optimizer.param_groups[0]["lr"] = config.learning_rate * warmup_and_cooldown(
-                step, config.steps, config.warmup
-            )
-        loss.backward()
-        nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-        update_average(average, modules, min(config.ema_decay, (1 + step) / (10 + step)))
+    # 2. Train.
 
-        done = step + 1
-        samples += len(examples)
-        losses.append(loss.item())
-        if done % config.log_every == 0:
-            record = {"step": done, "loss": float(np.mean(losses)), "samples": samples}
-            record["samples_per_s"] = samples / (time.monotonic() - start)
-            losses = []
-            with (folder / "log.jsonl").open("a") as log:
-                log.write(json.dumps(record) + "\n")
-            logger.info("%s", record)
-        if done % config.save_every == 0 or done == config.steps:
-            state = {"model": modules.state_dict(), "average": average}
-            save_state(folder, done, state | {"optimizers": [optimizer.state_dict() for optimizer in optimizers]})
+    def draw(step: int) -> list[Any]:
+        """This process's part of a batch."""
+        return draw_batch(
+            data.groups,
+            seed=config.seed,
+            step=step,
+            batch_size=config.batch_size,
+            batch_tokens=config.batch_tokens or None,
+            rank=engine.rank,
+            world=engine.world,
+        )
 
-    prefetch.shutdown()
-    modules.load_state_dict(average)
-    modules.eval()
-    pipeline.save_pretrained(folder / "pipeline")
+    with Progress(
+        folder, name="dit", first=first, steps=config.steps, log_every=config.log_every, tracker=config.tracker
+    ) as progress:
+        for step, rows in enumerate(batches(draw, first, config.steps), start=first):
+            torch.manual_seed(config.seed * 1_000_003 + step)  # for whatever draws without a generator
+            rate = learning_rate(config, step)
+            losses = _backward(model, rows, step, config, engine)
+            norm = engine.accelerator.clip_grad_norm_(parameters.values(), config.clip)
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            average.update(step)
+
+            # 3. Show, validate, save.
+            done = step + 1
+            losses = gather_object(losses)
+            progress.step(done, len(losses) // engine.tokens, lr=rate, norm=float(norm), **by_task(losses))
+            if validation is not None and done % config.validate_every == 0:
+                with average.swapped():
+                    scores, page = validation.run()
+                progress.scalars({f"validation/{name}": value for name, value in scores.items()}, done)
+                progress.figure("validation", page, done)
+            if done % config.save_every == 0 or done == config.steps:
+                state = gather(_state(config, parameters, average, optimizers))
+                if main:
+                    save_state(folder, done, state, keep=config.keep)
+
+    # 4. Result.
+    with average.swapped():
+        pipeline.transformer.eval()
+        pipeline.text_encoder.eval()
+        write_result(pipeline, config, folder, origin, engine.accelerator)
+        engine.accelerator.wait_for_everyone()
+        average.values.clear()  # leave the averaged weights in place
     return pipeline
 
 
-def make_optimizers(modules: nn.Module, config: JointConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the hidden matrices of attention and MLPs, AdamW for the rest (embeddings, modulation, norms, ends)."""
-    hidden: list[Tensor] = []
-    rest: list[Tensor] = []
-    for name, parameter in modules.named_parameters():
-        in_block = "transformer_blocks" in name or "language_model.layers" in name
-        (hidden if in_block and parameter.ndim == 2 and "_mod." not in name else rest).append(parameter)
-    adamw = torch.optim.AdamW(rest, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
-    return [Muon(hidden, lr=config.learning_rate), adamw]
+class Denoiser(nn.Module):
+    """The losses of a batch behind one forward: what distributed engines wrap.
+
+    Args:
+        pipeline: its transformer, and the VLM where it is trained, are this module's; the frozen parts are not.
+        encoder: rows to latents and embeddings.
+        config: the settings.
+    """
+
+    def __init__(self, pipeline: OmniAlphaPipeline, encoder: Encoder, config: DitConfig) -> None:
+        super().__init__()
+        self.transformer = pipeline.transformer
+        if config.train_text_encoder:
+            self.text_encoder = pipeline.text_encoder
+        self._encoder, self._config, self._profile = encoder, config, pipeline.profile
+
+    def forward(self, rows: Sequence[Any], seeds: Sequence[int]) -> tuple[Tensor, tuple[str, ...]]:
+        """The loss of each row (B,) and its task; `seeds` are those of the rows' random numbers."""
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        dropped = [bool(torch.rand((), generator=g) < self._config.prompt_dropout) for g in generators]
+        encoded = self._encoder(rows, dropped).to(self.transformer.device, self._dtype)
+        return flow_matching_losses(self.transformer, encoded, generators, self._config, self._profile), encoded.tasks
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self._config.mixed_precision == "bf16" else torch.float32
 
 
-@torch.no_grad()
-def update_average(average: dict[str, Tensor], modules: nn.Module, decay: float) -> None:
-    """Exponential moving average of the weights, in place."""
-    for name, value in modules.state_dict().items():
-        if value.is_floating_point():
-            average[name].lerp_(value, 1 - decay)
+def flow_matching_losses(
+    transformer: nn.Module,
+    encoded: Encoded,
+    generators: Sequence[torch.Generator],
+    config: DitConfig,
+    profile: Profile,
+) -> Tensor:
+    """Flow-matching loss of each sample, averaged over its m targets (Eq. 3).
+
+    x_σ = (1 − σ)·x0 + σ·ε, target ε − x0.
+
+    Args:
+        transformer: predicts the velocity.
+        encoded: latents and embeddings of the batch.
+        generators: one per sample, for noise and noise level: its loss does not depend on the company.
+        config: how noise levels are drawn.
+        profile: tells the positions of the layers.
+
+    Returns:
+        (B,), float32.
+    """
+    grid_rows, grid_columns = (side // PATCH for side in encoded.targets_BLCHW.shape[-2:])
+    n = 0 if encoded.inputs_BLCHW is None else encoded.inputs_BLCHW.shape[1]
+    inputs_BSC = None if encoded.inputs_BLCHW is None else pack(encoded.inputs_BLCHW)
+    clean_BSC = pack(encoded.targets_BLCHW)
+    sigma_B = torch.stack([noise_level(config, generator) for generator in generators]).to(clean_BSC)
+    noise_BSC = torch.stack([torch.randn(clean_BSC.shape[1:], generator=g) for g in generators]).to(clean_BSC)
+    noisy_BSC = torch.lerp(clean_BSC, noise_BSC, sigma_B.view(-1, 1, 1))
+    grid = (grid_rows, grid_columns)
+    shapes = layer_shapes(grid, encoded.targets_BLCHW.shape[1], [grid] * n, profile.layer_order)
+    predicted_BSC = velocity(transformer, noisy_BSC, inputs_BSC, sigma_B, encoded.prompt, shapes)
+    # All targets have the same number of tokens: the mean over everything is the mean over the m targets.
+    return (predicted_BSC.float() - (noise_BSC - clean_BSC).float()).square().mean(dim=(1, 2))
+
+
+def noise_level(config: DitConfig, generator: torch.Generator) -> Tensor:
+    """One σ in [0, 1], as `config.timesteps` and `config.sigma_shift` say."""
+    uniform = config.timesteps == "uniform"
+    sigma = torch.rand((), generator=generator) if uniform else torch.sigmoid(torch.randn((), generator=generator))
+    return config.sigma_shift * sigma / (1 + (config.sigma_shift - 1) * sigma)
+
+
+def learning_rate(config: DitConfig, step: int) -> float:
+    """The rate of step number `step`, counted from 0."""
+    if config.schedule == "cooldown":
+        return config.learning_rate * warmup_and_cooldown(step, config.steps, config.warmup)
+    return config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup))
+
+
+def by_task(losses: Sequence[tuple[str, float]]) -> dict[str, list[float]]:
+    """Losses of all samples, and of those of each task.
+
+    >>> by_task([("matting_auto", 0.5), ("matting_text", 1.5)])
+    {'loss': [0.5, 1.5], 'loss/matting_auto': [0.5], 'loss/matting_text': [1.5]}
+    """
+    shown = {"loss": [loss for _, loss in losses]}
+    for task, loss in losses:
+        shown.setdefault(f"loss/{task}", []).append(loss)
+    return shown
+
+
+def trained(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that require gradients, by name."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def _backward(
+    model: nn.Module, rows: Sequence[Any], step: int, config: DitConfig, engine: Engine
+) -> list[tuple[str, float]]:
+    """Gradients of the mean loss of this process's rows; the task and loss of each."""
+    parts = min(config.accumulate, len(rows))
+    places = range(engine.rank, engine.rank + len(rows) * engine.world, engine.world)
+    seeds = [int(np.random.SeedSequence([config.seed, step, place]).generate_state(1)[0]) for place in places]
+    results: list[tuple[str, float]] = []
+    for part in range(parts):
+        mine = slice(part, None, parts)
+        with engine.unsynced(model, last=part == parts - 1):
+            losses_B, tasks = model(rows[mine], seeds[mine])
+            # Engines average gradients over processes; those that share tokens have parts of one gradient to add up.
+            engine.accelerator.backward(losses_B.sum() * (engine.tokens / len(rows)))
+        results += zip(tasks, losses_B.tolist(), strict=True)
+    return results
+
+
+def _state(
+    config: DitConfig, parameters: dict[str, nn.Parameter], average: Average, optimizers: Sequence[Any]
+) -> dict[str, Any]:
+    return {
+        "config": dataclasses.asdict(config),
+        "model": dict(parameters),
+        "average": average.values,
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+    }
+
+
+def _resume(
+    folder: Path,
+    config: DitConfig,
+    parameters: dict[str, nn.Parameter],
+    average: Average,
+    optimizers: Sequence[Any],
+) -> int:
+    """Take up the newest checkpoint; the number of steps done, 0 when there is none."""
+    state = load_state(folder)
+    if state is None:
+        return 0
+    settings = dataclasses.asdict(config)
+    changed = [f"{name} {old!r} → {settings[name]!r}" for name, old in state["config"].items() if settings[name] != old]
+    logger.info("resuming after step %d%s", state["step"], f"; changed: {', '.join(changed)}" if changed else "")
+    if state["model"].keys() != parameters.keys() or bool(state["average"]) != bool(average.values):
+        raise InputError(f"{folder}: its checkpoint is of another model; choose another folder or the same settings.")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(shard_like(state["model"][name], parameter))
+            if average.values:
+                average.values[name].copy_(shard_like(state["average"][name], parameter))
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for index, values in saved["state"].items():
+            for key, value in values.items():
+                if isinstance(value, Tensor) and value.shape == held[index].shape:
+                    values[key] = shard_like(value, held[index])
+        optimizer.load_state_dict(saved)
+    step: int = state["step"]
+    return step

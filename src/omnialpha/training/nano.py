@@ -17,7 +17,7 @@ from transformers import (
 from omnialpha.models.profile import Profile
 from omnialpha.models.transformer import with_layer_positions
 from omnialpha.pipeline import OmniAlphaPipeline
-from omnialpha.training.recipes import JointConfig
+from omnialpha.training.dit_config import JointConfig
 
 HEAD_DIM = 32
 AXES_DIMS_ROPE = (4, 14, 14)  # channels of a head for layer, row, column

@@ -1,131 +1,196 @@
-"""Every setting of a training run in one frozen record, and the recipes that fill them.
+"""Recipes: functions that return every setting of a training run in one frozen record.
 
-`nano_vae` and `nano_joint` make the embedded checkpoint. `override` changes single fields by name, as the command
-line does with ``--set key=value``.
+`paper_vae` and `paper_dit` are the two stages of the paper, `lora_single_gpu` a LoRA on one consumer GPU; `nano_vae`,
+`nano_joint` and `nano_finetune` make the embedded checkpoint.
 """
 
 import dataclasses
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
 
-from omnialpha.errors import InputError, nearest
+from omnialpha.training.config import override
+from omnialpha.training.dit_config import DitConfig, JointConfig
+from omnialpha.training.vae_config import VaeConfig
 
-Config = TypeVar("Config", "VaeConfig", "JointConfig")
-
-
-@dataclass(frozen=True, kw_only=True)
-class VaeConfig:
-    """Stage 1, the RGBA VAE from scratch.
-
-    Attributes:
-        steps: optimiser steps.
-        batch_size: crops per step.
-        crop: side of a crop, pixels.
-        learning_rate: peak; see `state.warmup_and_cooldown`.
-        warmup: steps of warm-up.
-        kl_weight: weight of the KL to N(0, I), mean per latent element.
-        base_dim: channels at full resolution.
-        dim_mult: channel multiples at each resolution.
-        num_res_blocks: residual blocks at each resolution.
-        seed: of everything.
-        save_every: steps between checkpoints.
-        log_every: steps between log lines.
-    """
-
-    steps: int
-    batch_size: int
-    crop: int
-    learning_rate: float
-    warmup: int
-    kl_weight: float
-    base_dim: int
-    dim_mult: tuple[int, ...]
-    num_res_blocks: int
-    seed: int
-    save_every: int
-    log_every: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class JointConfig:
-    """Stage 2 from scratch: transformer and VLM together, all 21 tasks mixed (Eq. 3).
-
-    Attributes:
-        steps: optimiser steps.
-        batch_tokens: image tokens per step; a batch holds as many samples of one layer structure as fit.
-        size: side of a picture, pixels.
-        learning_rate: peak; see `state.warmup_and_cooldown`.
-        warmup: steps of warm-up.
-        ema_decay: decay of the weights' moving average, reached gradually.
-        prompt_dropout: chance that the instruction is replaced by "".
-        sigma_shift: noise levels are logit-normal, shifted by s: σ' = sσ / (1 + (s − 1)σ).
-        vlm_area: pixels that the VLM sees of a picture.
-        layers: transformer blocks.
-        heads: attention heads of 32 dimensions.
-        vlm_dim: hidden size of the VLM.
-        vlm_layers: its decoder layers.
-        seed: of everything.
-        save_every: steps between checkpoints.
-        log_every: steps between log lines.
-    """
-
-    steps: int
-    batch_tokens: int
-    size: int
-    learning_rate: float
-    warmup: int
-    ema_decay: float
-    prompt_dropout: float
-    sigma_shift: float
-    vlm_area: int
-    layers: int
-    heads: int
-    vlm_dim: int
-    vlm_layers: int
-    seed: int
-    save_every: int
-    log_every: int
+__all__ = ["DIT_RECIPES", "VAE_RECIPES", "JointConfig", "VaeConfig", "override"]
 
 
 def nano_vae() -> VaeConfig:
-    """The VAE of the embedded checkpoint: 64² crops, large batches (two CPU cores, float32)."""
+    """The VAE of the embedded checkpoint: 64² crops, from scratch, two terms (two CPU cores, float32)."""
     return VaeConfig(
-        steps=2800,
-        batch_size=16,
-        crop=64,
-        learning_rate=6e-4,
-        warmup=30,
-        kl_weight=1e-4,
+        rgb_vae="",
         base_dim=16,
         dim_mult=(1, 2, 4, 4),
         num_res_blocks=1,
+        steps=2800,
+        batch_size=16,
+        micro_batch=16,
+        crop=64,
+        zooms=(1, 1.5, 2, 3),
+        recolour=True,
+        optimizer="muon",
+        learning_rate=6e-4,
+        schedule="cooldown",
+        warmup=30,
+        reconstruction_weight=1.0,
+        perceptual_weight=0.0,
+        reference_kl_weight=0.0,
+        normal_kl_weight=1e-4,
+        gan_weight=0.0,
+        gan_start=0,
+        discriminator_dim=64,
+        perceptual="gradient_proxy",
+        lpips_folder="",
+        mixed_precision="no",
+        tracker="none",
         seed=0,
         save_every=200,
+        log_every=20,
+        validate_every=400,
+        held_out=8,
+    )
+
+
+def paper_vae() -> VaeConfig:
+    """Stage 1 of the paper (§3.2.1, §4.1, App. A.1); `rgb_vae` and `lpips_folder` have to be set.
+
+    Steps, batch, rate, warm-up (5 %), schedule, optimiser and terms are the paper's; the step of the GAN and the crop
+    are those of the authors' code. The paper prints no λ and the authors' file of them is not public: the weight of
+    LPIPS is AlphaVAE's, the two KL weights are ours, small beside the reconstruction.
+    """
+    return VaeConfig(
+        rgb_vae="",
+        base_dim=96,
+        dim_mult=(1, 2, 4, 4),
+        num_res_blocks=2,
+        steps=32_000,
+        batch_size=16,
+        micro_batch=2,
+        crop=1024,
+        zooms=(1,),
+        recolour=False,
+        optimizer="adamw",
+        learning_rate=1.5e-5,
+        schedule="cosine",
+        warmup=1600,
+        reconstruction_weight=1.0,
+        perceptual_weight=0.5,
+        reference_kl_weight=1e-4,
+        normal_kl_weight=1e-6,
+        gan_weight=1.0,
+        gan_start=4000,
+        discriminator_dim=64,
+        perceptual="lpips_vgg",
+        lpips_folder="",
+        mixed_precision="bf16",
+        tracker="tensorboard",
+        seed=0,
+        save_every=500,
+        log_every=20,
+        validate_every=500,
+        held_out=16,
+    )
+
+
+def paper_dit() -> DitConfig:
+    """Stage 2 of the paper (§4.1): LoRA of rank 256 on attention and MLPs, batch 8, constant 5e-5, 100k steps.
+
+    Rank, batch, rate, steps, optimiser, prompt dropout and uniform noise levels are the paper's or its authors'; the
+    paper names neither a moving average nor a gradient norm: none is averaged, and the norm is that of common practice.
+    """
+    return DitConfig(
+        lora_rank=256,
+        train_text_encoder=False,
+        quantize="no",
+        steps=100_000,
+        batch_size=8,
+        batch_tokens=0,
+        accumulate=1,
+        size=1024,
+        optimizer="adamw",
+        learning_rate=5e-5,
+        schedule="constant",
+        warmup=0,
+        clip=1.0,
+        ema_decay=0.0,
+        prompt_dropout=0.15,
+        timesteps="uniform",
+        sigma_shift=1.0,
+        mixed_precision="bf16",
+        checkpointing=True,
+        compile=False,
+        context_parallel=1,
+        validate_every=1000,
+        validate_samples=16,
+        validate_steps=20,
+        tracker="tensorboard",
+        seed=0,
+        save_every=500,
+        keep=3,
         log_every=20,
     )
 
 
+def lora_single_gpu() -> DitConfig:
+    """A LoRA on one GPU of 24 GB: base in four bits, rank 32, cached conditions; memory in `omnialpha doctor`.
+
+    The cache keeps VAE and VLM away from the GPU; pictures are worked at 512².
+    """
+    return dataclasses.replace(
+        paper_dit(),
+        lora_rank=32,
+        quantize="nf4",
+        steps=4000,
+        batch_size=4,
+        accumulate=4,
+        size=512,
+        optimizer="adamw8bit",
+        learning_rate=1e-4,
+        warmup=100,
+        ema_decay=0.99,
+        validate_every=500,
+        validate_samples=8,
+        save_every=250,
+        keep=2,
+    )
+
+
 def nano_joint() -> JointConfig:
-    """Transformer and VLM of the embedded checkpoint at 64²: few tokens, many samples."""
+    """Transformer and VLM of the embedded checkpoint at 64²: few tokens, many samples (two CPU cores, float32)."""
     return JointConfig(
+        lora_rank=0,
+        train_text_encoder=True,
+        quantize="no",
         steps=2400,
+        batch_size=128,
         batch_tokens=3072,
+        accumulate=1,
         size=64,
+        optimizer="muon",
         learning_rate=3e-3,
+        schedule="cooldown",
         warmup=50,
+        clip=1.0,
         ema_decay=0.99,
         prompt_dropout=0.1,
+        timesteps="logit_normal",
         sigma_shift=1.5,
+        mixed_precision="no",
+        checkpointing=False,
+        compile=False,
+        context_parallel=1,
+        validate_every=400,
+        validate_samples=8,
+        validate_steps=4,
+        tracker="none",
+        seed=0,
+        save_every=200,
+        keep=2,
+        log_every=20,
         vlm_area=64 * 64,
         layers=6,
         heads=6,
         vlm_dim=192,
         vlm_layers=3,
-        seed=0,
-        save_every=200,
-        log_every=20,
     )
 
 
@@ -136,31 +201,10 @@ def nano_finetune() -> JointConfig:
     )
 
 
-def override(config: Config, changes: Mapping[str, str]) -> Config:
-    """Change fields of a recipe by name.
+VAE_RECIPES: Mapping[str, Callable[[], VaeConfig]] = {recipe.__name__: recipe for recipe in (paper_vae, nano_vae)}
+"""Recipes of `omnialpha train vae` by name."""
 
-    Args:
-        config: a recipe's record.
-        changes: field name to value, written as JSON ("3", "1e-4", "[1, 2]").
-
-    Returns:
-        The changed record.
-
-    Raises:
-        InputError: a field does not exist (the nearest name is suggested) or its value has another type.
-
-    >>> override(nano_vae(), {"steps": "10"}).steps
-    10
-    """
-    parsed: dict[str, Any] = {}
-    names = [field.name for field in dataclasses.fields(config)]
-    for name, text in changes.items():
-        if name not in names:
-            raise InputError(f"unknown setting {name!r}{nearest(name, names)}; settings: {', '.join(names)}.")
-        old = getattr(config, name)
-        try:
-            value = json.loads(text)
-            parsed[name] = type(old)(value)
-        except (ValueError, TypeError) as error:
-            raise InputError(f"setting {name}: expected {type(old).__name__} like {old!r}, got {text!r}.") from error
-    return dataclasses.replace(config, **parsed)
+DIT_RECIPES: Mapping[str, Callable[[], DitConfig]] = {
+    recipe.__name__: recipe for recipe in (paper_dit, lora_single_gpu, nano_joint, nano_finetune)
+}
+"""Recipes of `omnialpha train dit` by name."""

@@ -1,17 +1,20 @@
 """The state of a run on disk: written atomically, the newest good one found again.
 
-A checkpoint is one file `step-00001200.pt` with the model, its moving average, the optimiser and the step. Random
-numbers need no saving: every step draws from generators seeded by (seed, step), so a resumed run repeats exactly what
-an uninterrupted one would have done.
+A checkpoint is one file `step-00001200.pt` with the weights that are trained, their moving average, the optimiser, the
+settings and the step. The step is also the state of the schedule, of the random numbers and of the position in the
+data: each is a pure function of (seed, step), so a resumed run repeats exactly what an uninterrupted one would have
+done, on any number of processes.
 """
 
 import logging
 import math
-import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from omnialpha.imaging.files import atomic_write
 
@@ -21,25 +24,52 @@ KEEP = 2  # the newest, and one more in case it is torn
 COOLDOWN = 0.4  # share of the steps in which the learning rate falls
 
 
-def save_state(folder: Path, step: int, state: dict[str, Any]) -> None:
-    """Write the state after `step` steps and remove all but the newest `KEEP` files."""
+def save_state(folder: Path, step: int, state: dict[str, Any], *, keep: int = KEEP) -> None:
+    """Write the state after `step` steps and remove all but the newest `keep` files."""
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(folder / f"step-{step:08d}.pt") as temporary:
+    # A file of that step can only be a torn one that `load_state` passed over.
+    with atomic_write(folder / f"step-{step:08d}.pt", overwrite=True) as temporary:
         torch.save({"step": step, **state}, temporary)
-    for old in sorted(folder.glob("step-*.pt"))[:-KEEP]:
+    for old in sorted(folder.glob("step-*.pt"))[:-keep]:
         old.unlink()
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """Read the newest readable state, None when there is none; a torn file is reported and passed over."""
+    """Read the newest good state, None when there is none; a torn or damaged file is reported and passed over."""
     for file in sorted(folder.glob("step-*.pt"), reverse=True):
-        try:
+        if (damage := _damage(file)) is None:
             state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            logger.warning("%s: torn (%s); using the one before", file, error)
-            continue
-        return state
+            return state
+        logger.warning("%s: torn or damaged (%s); using the one before", file, damage)
     return None
+
+
+def _damage(file: Path) -> str | None:
+    """What is wrong with a file, None when it is whole: torch checks its length, but not its checksums."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entry = archive.testzip()
+    except (OSError, zipfile.BadZipFile) as error:
+        return str(error)
+    return None if entry is None else f"wrong checksum of {entry}"
+
+
+def gather(value: Any) -> Any:
+    """A nested state with whole tensors on the CPU, where FSDP keeps shards; every process has to call it."""
+    if isinstance(value, dict):
+        return {key: gather(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [gather(item) for item in value]
+    if isinstance(value, DTensor):
+        value = value.full_tensor()
+    return value.detach().cpu() if isinstance(value, Tensor) else value
+
+
+def shard_like(value: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor where and as `like` is: on its device, cut into the same shards."""
+    if isinstance(like, DTensor):
+        return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
+    return value.to(like.device)
 
 
 def warmup_and_cooldown(step: int, steps: int, warmup: int) -> float:
@@ -50,7 +80,7 @@ def warmup_and_cooldown(step: int, steps: int, warmup: int) -> float:
     >>> [warmup_and_cooldown(step, 100, 10) for step in (0, 9, 50, 80, 100)]
     [0.1, 1.0, 1.0, 0.5, 0.0]
     """
-    return min(1.0, (step + 1) / warmup, (steps - step) / (COOLDOWN * steps))
+    return min(1.0, (step + 1) / max(1, warmup), (steps - step) / (COOLDOWN * steps))
 
 
 def warmup_and_cosine(step: int, steps: int, warmup: int) -> float:
