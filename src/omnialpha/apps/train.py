@@ -54,6 +54,41 @@ def manifest(
 
 
 @app.command()
+def cache(
+    data: Data,
+    out: Out,
+    *,
+    recipe: Annotated[str, typer.Option("--recipe", help="That of the training to come.")] = "lora_single_gpu",
+    model: Model = None,
+    adapter: Adapter = None,
+    vae: Vae = None,
+    draws: Annotated[int, typer.Option("--draws", min=1, help="Examples made of each sample and structure.")] = 4,
+    skip_broken: SkipBroken = False,
+    changes: Set = None,
+) -> None:
+    """Encode pictures and prompts once: training on the result needs neither VAE nor VLM."""
+    from accelerate import PartialState
+
+    from omnialpha.training import recipes
+    from omnialpha.training.cache import build_cache
+    from omnialpha.training.config import override, parse_changes
+    from omnialpha.training.data import groups_of, open_pictures
+    from omnialpha.training.prepare import start_pipeline
+
+    _start()
+    # Only the transformer would be quantised, which has nothing to do here.
+    settings = {"quantize": "no", **parse_changes(changes or [])}
+    config = override(_known(recipe, recipes.DIT_RECIPES)(), settings)
+    found = open_pictures(data, "train", skip_broken=skip_broken)
+    pipeline = start_pipeline(config, data, model=model, adapter=adapter, vae=vae)
+    for part in (pipeline.vae, pipeline.text_encoder):
+        part.to(PartialState().device)
+    groups = groups_of(found, data, config.size, pipeline.profile.grid)
+    report = build_cache(pipeline, groups, out, draws=draws, seed=config.seed)
+    typer.echo(f"{out}: {report.rows} examples, {report.encoded} tensors encoded, {report.reused} reused")
+
+
+@app.command()
 def vae(
     data: Data,
     out: Run,

@@ -72,7 +72,22 @@ class Scene:
     composite_caption: str
 
 
-class Corpus:
+class Stock:
+    """Cut-outs and backgrounds in memory, to draw scenes from.
+
+    Attributes:
+        cutouts: at least one.
+        backdrops: at least one.
+        weights: chance of each cut-out to be drawn.
+    """
+
+    def __init__(self, cutouts: Sequence[Cutout], backdrops: Sequence[Backdrop]) -> None:
+        self.cutouts, self.backdrops = cutouts, backdrops
+        weights = np.array([cutout.weight for cutout in cutouts])
+        self.weights = weights / weights.sum()
+
+
+class Corpus(Stock):
     """Prepared cut-outs and backgrounds of one split, decoded into memory.
 
     Args:
@@ -89,14 +104,11 @@ class Corpus:
             raise InputError(f"{folder}: no index.jsonl; make it with `python -m omnialpha.data.corpora {folder}`.")
         records = [json.loads(line) for line in index.read_text().splitlines()]
         records = sorted((r for r in records if r["split"] == split), key=lambda r: r["id"])
-        self.cutouts = [_read_cutout(index.parent, r) for r in records if r["kind"] == "foreground"]
-        self.backdrops = [_read_backdrop(index.parent, r) for r in records if r["kind"] == "background"]
-        if not self.cutouts or not self.backdrops:
-            raise InputError(
-                f"{index}: split {split!r} has {len(self.cutouts)} cut-outs, {len(self.backdrops)} scenes."
-            )
-        weights = np.array([cutout.weight for cutout in self.cutouts])
-        self.weights = weights / weights.sum()
+        cutouts = [_read_cutout(index.parent, r) for r in records if r["kind"] == "foreground"]
+        backdrops = [_read_backdrop(index.parent, r) for r in records if r["kind"] == "background"]
+        if not cutouts or not backdrops:
+            raise InputError(f"{index}: split {split!r} has {len(cutouts)} cut-outs, {len(backdrops)} scenes.")
+        super().__init__(cutouts, backdrops)
 
     def words(self) -> list[str]:
         """All captions and, a few times over, all wordings of the tasks: what a tokenizer is trained on."""
@@ -107,7 +119,7 @@ class Corpus:
         return 3 * wordings + captions
 
 
-def draw_scene(corpus: Corpus, rng: np.random.Generator, size: int, num_foregrounds: int = 1) -> Scene:
+def draw_scene(corpus: Stock, rng: np.random.Generator, size: int, num_foregrounds: int = 1) -> Scene:
     """Compose a random scene.
 
     Args:
@@ -211,7 +223,7 @@ def _anchors(rng: np.random.Generator, count: int) -> Sequence[tuple[float, floa
     return [((c + float(rng.uniform(0.3, 0.7))) * step, float(rng.uniform(0.35, 0.65))) for c in columns]
 
 
-def _draw_background(corpus: Corpus, rng: np.random.Generator, size: int) -> tuple[str, np.ndarray]:
+def _draw_background(corpus: Stock, rng: np.random.Generator, size: int) -> tuple[str, np.ndarray]:
     backdrop = corpus.backdrops[rng.integers(len(corpus.backdrops))]
     width, height = backdrop.image.size
     side = rng.uniform(0.4, 1.0) * min(width, height)
@@ -226,17 +238,18 @@ def _draw_background(corpus: Corpus, rng: np.random.Generator, size: int) -> tup
     return backdrop.caption, np.concatenate([colour, np.ones_like(colour[..., :1])], axis=-1)
 
 
-def _read_cutout(root: Path, record: dict[str, Any]) -> Cutout:
-    with Image.open(root / record["path"]) as image:
-        premultiplied = image.convert("RGBA").convert("RGBa")
+def as_cutout(image: Image.Image, *, caption: str, name: str, weight: float = 1.0) -> Cutout:
+    """A picture with transparency as a cut-out."""
+    premultiplied = image.convert("RGBA").convert("RGBa")
     covered = float(np.asarray(premultiplied.getchannel("a"), dtype=np.float32).sum()) / 255
-    return Cutout(
-        image=premultiplied,
-        fill=max(covered / max(premultiplied.size) ** 2, 1e-3),
-        caption=record["caption"],
-        name=record["object"],
-        weight=PHOTO_WEIGHT if record["photographic"] else 1.0,
-    )
+    fill = max(covered / max(premultiplied.size) ** 2, 1e-3)
+    return Cutout(image=premultiplied, fill=fill, caption=caption, name=name, weight=weight)
+
+
+def _read_cutout(root: Path, record: dict[str, Any]) -> Cutout:
+    weight = PHOTO_WEIGHT if record["photographic"] else 1.0
+    with Image.open(root / record["path"]) as image:
+        return as_cutout(image, caption=record["caption"], name=record["object"], weight=weight)
 
 
 def _read_backdrop(root: Path, record: dict[str, Any]) -> Backdrop:

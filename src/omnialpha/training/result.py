@@ -113,8 +113,8 @@ def model_card(config: DitConfig, folder: Path, origin: Mapping[str, str]) -> st
         "",
         "## Limits",
         "",
-        "The licences of the base and of the training data apply. Beyond the scores above nothing was measured: look",
-        "at the pictures in the run's `validation/` folder, and score it on pictures of your own with `omnialpha eval`.",
+        "The licences of the base and of the training data apply. Beyond the scores above nothing was measured:",
+        "look at the pictures in the `validation/` folder of the run, and score it on your own with `omnialpha eval`.",
         "",
     ]
     return "\n".join(lines)
