@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from omnialpha.apps import judging
 from omnialpha.apps.settings import with_options
 from omnialpha.errors import InputError
 
@@ -74,6 +75,10 @@ class Scoring:
     ] = None
     lpips_net: Annotated[str, typer.Option("--lpips-net", help="Which network they are: alex or vgg.")] = "alex"
 
+
+app.command("judge")(judging.judge)
+app.command("study")(judging.study)
+app.command("study-export")(judging.study_export)
 
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of the data set.", show_default=False)]
 Manifest = Annotated[
@@ -253,7 +258,7 @@ def _run(
     plan = Plan(
         benchmark=benchmark,
         data=data,
-        choices=choices,
+        choices={name: value for name, value in choices.items() if value is not None},
         source=Source(**vars(origin)),
         rules=Rules(**rules, grouped=grouped),
         networks=Networks(**networks, device=origin.device or "cpu"),

@@ -1,7 +1,9 @@
 """Any data set laid out as folders of files with the same names: `omnialpha eval folder`."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from omnialpha.errors import InputError, nearest
 from omnialpha.evaluation.cases import Case, Content, Kind
@@ -64,7 +66,12 @@ def folder(data: Path, *, kind: str = "matte", images: Path | None = None, trima
 
 
 def _read(target: Path, image: Path | None, trimap: Path | None, kind: Kind, note: Note) -> Content:
-    readers = {"matte": read_matte, "cutout": read_rgba, "picture": read_rgb, "layers": read_layers}
+    readers: dict[str, Callable[..., Any]] = {
+        "matte": read_matte,
+        "cutout": read_rgba,
+        "picture": read_rgb,
+        "layers": read_layers,
+    }
     return Content(
         images=() if image is None else (to_pil(read_rgba(image, note, kind="input")),),
         target=readers[kind](target, note, kind="target"),

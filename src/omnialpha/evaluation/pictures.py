@@ -7,27 +7,23 @@ so that notes can be counted over a data set.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from omnialpha.errors import ImageError
 from omnialpha.imaging.decode import decode, open_picture
-from omnialpha.imaging.files import explained, opened
+from omnialpha.imaging.files import Source, explained, opened
 from omnialpha.imaging.layers import LayerStack
 from omnialpha.imaging.rgba import premultiply, unpremultiply
 
 Note = Callable[[str], None]
 Size = tuple[int, int]
-File = Path | BinaryIO
-"""A file, or one that is open: a picture inside a larger file."""
-
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".npy")
 STACK_SUFFIXES = (".psd", ".ora")
 
 
-def read_matte(file: File, note: Note, *, kind: str) -> np.ndarray:
+def read_matte(file: Source, note: Note, *, kind: str) -> np.ndarray:
     """Read an alpha matte.
 
     A file with an alpha channel means that channel, unless it is an opaque picture of a grey matte. Of several
@@ -55,13 +51,12 @@ def read_matte(file: File, note: Note, *, kind: str) -> np.ndarray:
         note(f"{kind}: opaque picture of a grey matte, its grey is used")
     if not grey:
         if kind == "prediction":
-            name = getattr(file, "name", file) if not isinstance(file, Path) else file
-            raise ImageError(f"{name}: is a colour picture without transparency, not a matte; save the alpha channel")
+            raise ImageError(f"{file}: is a colour picture without transparency, not a matte; save the alpha channel")
         note(f"{kind}: mask of several channels that differ, the first is used")
     return np.ascontiguousarray(pixels[..., 0])
 
 
-def read_rgb(file: File, note: Note, *, kind: str) -> np.ndarray:
+def read_rgb(file: Source, note: Note, *, kind: str) -> np.ndarray:
     """Read an opaque picture; a translucent one is laid over white, and noted.
 
     Args:
@@ -82,7 +77,7 @@ def read_rgb(file: File, note: Note, *, kind: str) -> np.ndarray:
     return over_white(pixels)
 
 
-def read_rgba(file: File, note: Note, *, kind: str) -> np.ndarray:
+def read_rgba(file: Source, note: Note, *, kind: str) -> np.ndarray:
     """Read an RGBA picture, opaque where the file has no alpha.
 
     Args:
@@ -104,7 +99,7 @@ def read_rgba(file: File, note: Note, *, kind: str) -> np.ndarray:
     return pixels
 
 
-def read_trimap(file: File) -> np.ndarray:
+def read_trimap(file: Source) -> np.ndarray:
     """Read a trimap, ``(H, W)`` ``uint8``; whether its values are 0, 128 and 255 the metrics check.
 
     Raises:
@@ -180,7 +175,7 @@ def _full(pixels: np.ndarray) -> int:
     return 255 if pixels.dtype == np.uint8 else 1
 
 
-def _read(file: File, note: Note, kind: str) -> tuple[np.ndarray, bool]:
+def _read(file: Source, note: Note, kind: str) -> tuple[np.ndarray, bool]:
     """Pixels as stored, ``uint8`` or ``float64``, and whether the file has an alpha channel."""
     if isinstance(file, Path) and file.suffix.lower() == ".npy":
         pixels = _read_array(file)

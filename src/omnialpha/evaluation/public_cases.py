@@ -1,6 +1,7 @@
 """Cases of the public data sets, read through `data.sources`: mattes, scenes with and without objects, designs."""
 
 import json
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,8 @@ from omnialpha.evaluation.cases import Case, Content, draws, flat
 from omnialpha.evaluation.pictures import Note, over_white, read_matte, read_rgb, read_rgba, read_trimap
 from omnialpha.imaging.rgba import to_pil
 from omnialpha.tasks import task as find_task
+
+logger = logging.getLogger(__name__)
 
 EXPRESSIONS = ("official", "last", "all")
 MATTING = ("matting_auto", "matting_trimap", "matting_alpha", "matting_precise_mask", "matting_rough_mask")
@@ -79,6 +82,8 @@ def rord(data: Path, *, task: str = "removal_precise_mask") -> list[Case]:
 
 def ober(data: Path, *, task: str = "removal_precise_mask") -> list[Case]:
     """OBER (ObjectClear), backgrounds behind removed objects and their shadows, its test split; choices as for RORD.
+
+    Pictures without a true background (OBER-Wild) are left out.
 
     Args:
         data: Folder of parquet files.
@@ -173,6 +178,10 @@ def _read_matte_case(record: Record, task: str, note: Note) -> Content:
 
 def _erasing_cases(source: str, data: Path, task: str) -> list[Case]:
     _one_of(task, ERASING, f"the task of {source}")
+    records = read_source(source, data, _test_split(source, data))
+    known = [record for record in records if record.background is not None]
+    if len(known) < len(records):
+        logger.warning("%s: %d pictures have no true background and are left out", data, len(records) - len(known))
     num_targets = find_task(task).num_targets()
     return [
         Case(
@@ -183,7 +192,7 @@ def _erasing_cases(source: str, data: Path, task: str) -> list[Case]:
             files=_files(record.composite, record.background, record.mask),
             read=partial(_read_erasing, record, task),
         )
-        for record in read_source(source, data, _test_split(source, data))
+        for record in known
     ]
 
 

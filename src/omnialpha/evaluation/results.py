@@ -35,7 +35,7 @@ Results = dict[str, Any]
 FORMAT = 1
 _PACKAGES = ("omnialpha", "numpy", "scipy", "pillow", "torch", "diffusers", "transformers")
 _PRIMARY = {"matte": "mad", "cutout": "mad", "picture": "psnr", "layers": "cost@0", "generated": "clip_score"}
-_NEEDS = {
+_NEEDS: dict[str, dict[str, tuple[str, ...]]] = {
     "picture": {"lpips": ("lpips", "lpips_backbone"), "fid": ("inception",), "clip_fid": ("clip",)},
     "generated": {"fid": ("inception",), "clip_fid": ("clip",), "clip_score": ("clip",)},
 }
@@ -160,7 +160,7 @@ def _pairs(plan: Plan, out: Path, cases: Iterable[Case]) -> Iterable[tuple[Predi
 def _not_computed(plan: Plan) -> dict[str, str]:
     """Metrics of the benchmark that were left out, and the options that would bring them."""
     left_out = {}
-    for kind in {case.kind for case in plan.cases}:
+    for kind in {str(case.kind) for case in plan.cases}:
         for metric, options in _NEEDS.get(kind, {}).items():
             if any(getattr(plan.networks, option) is None for option in options):
                 left_out[metric] = "needs " + " and ".join(f"--{option.replace('_', '-')}" for option in options)

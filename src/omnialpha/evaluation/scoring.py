@@ -253,8 +253,8 @@ def _score(case: Case, content: Content, prediction: Prediction, rules: Rules, n
         raise InputError(f"{case.name}: there is no trimap; score the whole image")
     if case.kind == "matte":
         return matting_metrics(prediction, target, trimap, rules.convention)
-    alphas = (np.ascontiguousarray(picture[..., 3]) for picture in (prediction, target))
-    return matting_metrics(*alphas, trimap, rules.convention) | {
+    alpha, true_alpha = (np.ascontiguousarray(picture[..., 3]) for picture in (prediction, target))
+    return matting_metrics(alpha, true_alpha, trimap, rules.convention) | {
         "rgba_psnr": float(np.mean(list(rgba_psnr(prediction, target).values()))),
         "rgba_ssim": float(np.mean(list(rgba_ssim(prediction, target).values()))),
     }
