@@ -76,9 +76,9 @@ class Reply:
     def read(cls, answer: Mapping[str, Any], file: str) -> "Reply":
         """Take the parts out of an answer that `fits`."""
         counts = answer.get("usage") or {}
-        tokens = [counts.get(name) for name in ("prompt_tokens", "completion_tokens")]
-        if all(isinstance(number, int) for number in tokens):
-            usage = Usage(replies=1, input_tokens=tokens[0], output_tokens=tokens[1])
+        given, made = counts.get("prompt_tokens"), counts.get("completion_tokens")
+        if isinstance(given, int) and isinstance(made, int):
+            usage = Usage(replies=1, input_tokens=given, output_tokens=made)
         else:
             usage = Usage(replies=1, unmetered=1)
         return cls(text=answer["choices"][0]["message"]["content"] or "", usage=usage, file=file)

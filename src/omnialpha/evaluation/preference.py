@@ -56,7 +56,7 @@ class Preference:
 
     def to_dict(self) -> dict[str, Any]:
         """Counts, and per outcome its rate with the 95 % Wilson interval; no rates where nothing was judged."""
-        counts = {outcome: getattr(self, outcome) for outcome in OUTCOMES}
+        counts: dict[str, int] = {outcome: getattr(self, outcome) for outcome in OUTCOMES}
         rates = {
             name: {"rate": count / self.total, "interval": list(wilson_interval(count, self.total))}
             for name, count in counts.items()

@@ -231,7 +231,8 @@ class Study:
         """An outcome as the annotator sees it."""
         ours = self.ours_as(annotator, position)
         theirs: Choice = "B" if ours == "A" else "A"
-        return {"win": ours, "tie": "tie", "lose": theirs}[outcome]  # type: ignore[return-value]
+        choices: dict[Outcome, Choice] = {"win": ours, "tie": "tie", "lose": theirs}
+        return choices[outcome]
 
     def _check(self, database: sqlite3.Connection, annotator: str) -> None:
         if not database.execute("SELECT 1 FROM annotators WHERE code = ?", (annotator,)).fetchone():
