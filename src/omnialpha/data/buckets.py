@@ -22,7 +22,8 @@ Size = tuple[int, int]
 
 RATIOS_PER_OCTAVE = 4
 WIDEST = 2  # octaves: ratios beyond 1:4 and 4:1 are cropped to those
-FULLEST, EMPTIEST = 1.0, 0.75  # a bucket's area as a share of its level's
+EMPTIEST = 0.75  # a bucket's area is at least this share of its level's
+UNUSED_COST = 0.25  # a quarter of the area left unused weighs as much as a sixteenth of an octave cropped off
 ENLARGEMENT = 1.25  # a picture joins a level of up to this many times its own area, rather than lose half of itself
 
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 lie on their side
@@ -46,7 +47,7 @@ def bucket_size(size: Size, *, area: int, grid: int) -> Size:
         InputError: not even one cell of the grid fits into the area.
 
     >>> [bucket_size(size, area=512 * 512, grid=32) for size in ((4000, 3000), (3000, 4000), (600, 600), (300, 300))]
-    [(576, 448), (448, 576), (512, 512), (256, 256)]
+    [(576, 416), (416, 576), (512, 512), (256, 256)]
     """
     if area < grid * grid:
         raise InputError(f"a bucket needs at least {grid} × {grid} pixels, received area={area}; make it larger")
@@ -59,16 +60,22 @@ def bucket_size(size: Size, *, area: int, grid: int) -> Size:
 
 @lru_cache(maxsize=4096)
 def _best(level: int, grid: int, step: int) -> Size:
-    """The size on the grid whose ratio is nearest to 2^(step / 4) among those that nearly fill the level."""
+    """The size on the grid whose ratio is near 2^(step / 4) and that nearly fills the level."""
     cells = level // grid**2
     candidates = [
         (columns, rows)
         for columns in range(1, cells + 1)
         for rows in range(1, cells // columns + 1)
-        if EMPTIEST * cells <= columns * rows <= FULLEST * cells
+        if columns * rows >= EMPTIEST * cells
     ]
-    wanted = step / RATIOS_PER_OCTAVE
-    columns, rows = min(candidates, key=lambda c: (round(abs(math.log2(c[0] / c[1]) - wanted), 6), -c[0] * c[1], c))
+
+    def cost(candidate: tuple[int, int]) -> tuple[float, tuple[int, int]]:
+        columns, rows = candidate
+        cropped = abs(math.log2(columns / rows) - step / RATIOS_PER_OCTAVE)
+        unused = 1 - columns * rows / cells
+        return round(cropped + UNUSED_COST * unused, 6), candidate
+
+    columns, rows = min(candidates, key=cost)
     return columns * grid, rows * grid
 
 
