@@ -1,7 +1,10 @@
-"""Stage 1: train the RGBA VAE (Eq. 2).
+"""Stage 1: train the RGBA VAE (§3.2.1, Eq. 2).
 
-`train_vae` is the whole loop: draw crops → encode → sample → decode → loss → step → log → checkpoint. This first
-version trains the embedded VAE from scratch with reconstruction over several backgrounds and the KL to N(0, I).
+`train_vae` is the whole loop: draw crops → encode → sample → decode → terms of the loss → step → discriminator → log →
+validate → checkpoint. The paper's stage (`recipes.paper_vae`) and the embedded VAE (`recipes.nano_vae`) are two
+settings of it: opaque-initialised or from scratch, AdamW or Muon, and whichever terms have a weight.
+
+With several processes (`accelerate launch`) each takes its share of the batch, and gradients are averaged.
 
 Shape suffixes: B batch, C channels, H height, W width.
 """
@@ -9,195 +12,237 @@ Shape suffixes: B batch, C channels, H height, W width.
 import dataclasses
 import json
 import logging
-import time
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.nn.functional as F
+from accelerate import PartialState
+from accelerate.utils import reduce
 from diffusers import AutoencoderKLQwenImage
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from omnialpha.data.scenes import Corpus, draw_scene
-from omnialpha.models.vae import decode_frame, encode_frame, single_frame
-from omnialpha.training.optim import Muon
-from omnialpha.training.recipes import VaeConfig
-from omnialpha.training.state import load_state, save_state, warmup_and_cooldown
+from omnialpha.data.loader import batches
+from omnialpha.errors import InputError, OmniAlphaError
+from omnialpha.imaging.files import atomic_folder, atomic_write
+from omnialpha.models.vae import decode_frame, encode_frame
+from omnialpha.training import losses
+from omnialpha.training.crops import Batch, Data, draw_batch, draw_crops, held_out_pictures
+from omnialpha.training.discriminator import PatchDiscriminator
+from omnialpha.training.progress import Progress
+from omnialpha.training.state import load_state, save_state, warmup_and_cooldown, warmup_and_cosine
+from omnialpha.training.vae_config import VaeConfig
+from omnialpha.training.vae_models import VaeModels, adamw, build_models, make_optimizers
+from omnialpha.training.vae_validation import validate
 
 logger = logging.getLogger(__name__)
 
-Z_DIM = 16
-SQUARE_WEIGHT = 2.0  # of the squared difference beside the absolute one: grey must not pass for a colour
-FIRST_LOGVAR = -6.0
+SCHEDULES = {"cosine": warmup_and_cosine, "cooldown": warmup_and_cooldown}
+MAX_NORM = 1.0  # longer gradients are shortened
 LATENT_STATISTICS_BATCHES = 16
 
 
-def build_vae(config: VaeConfig) -> AutoencoderKLQwenImage:
-    """A VAE of the released class with random weights and no temporal layers (pictures have one frame)."""
-    vae = AutoencoderKLQwenImage(
-        input_channels=4,
-        base_dim=config.base_dim,
-        z_dim=Z_DIM,
-        dim_mult=list(config.dim_mult),
-        num_res_blocks=config.num_res_blocks,
-        temperal_downsample=[False] * (len(config.dim_mult) - 1),
-        latents_mean=[0.0] * Z_DIM,
-        latents_std=[1.0] * Z_DIM,
-    )
-    for name, module in vae.named_modules():
-        if isinstance(module, (torch.nn.Conv2d, torch.nn.Conv3d)):
-            initialise(module, branch_end=name.endswith((".conv2", ".proj")))
-    # Start with little noise on the latents: at variance 1 all but the strongest signal drowns, and colour, which is
-    # weaker than brightness, is never learnt.
-    torch.nn.init.constant_(vae.quant_conv.bias[Z_DIM:], FIRST_LOGVAR)
-    return single_frame(vae)
-
-
-@torch.no_grad()
-def initialise(conv: torch.nn.Conv2d | torch.nn.Conv3d, *, branch_end: bool) -> None:
-    """Let a convolution keep the size of its input, and a residual branch start at zero.
-
-    The default spreads weights over three temporal taps, of which one frame uses the last: signals shrink from layer
-    to layer until the biases drown them, and colour is never learnt.
-    """
-    weight = conv.weight if conv.weight.ndim == 4 else conv.weight[:, :, -1]
-    conv.weight.zero_()
-    if not branch_end:
-        weight.normal_(std=weight[0].numel() ** -0.5)
-    if conv.bias is not None:
-        conv.bias.zero_()
-
-
-def reconstruction_loss(output_B4HW: Tensor, target_B4HW: Tensor) -> Tensor:
-    """Alpha-aware L1 and L2: over black, over white, over one random colour per picture, and of alpha itself.
-
-    What lies under alpha 0 does not count: it is seen over no background.
+def vae_terms(
+    models: VaeModels, config: VaeConfig, batch: Batch, critic: PatchDiscriminator | None = None
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Reconstruct a batch, and compute the terms of Eq. 2 that have a weight.
 
     Args:
-        output_B4HW: straight RGBA in [-1, 1], not clamped.
-        target_B4HW: the same, in [-1, 1].
+        models: from `build_models`.
+        config: its weights decide which terms there are.
+        batch: on the models' device.
+        critic: the discriminator, once it counts.
+
+    Returns:
+        Scalars named as the weights of the config, and the reconstructions (B, 4, H, W), not clamped.
     """
-    output, target = output_B4HW / 2 + 0.5, target_B4HW / 2 + 0.5
-    alpha, true_alpha = output[:, 3:], target[:, 3:]
-    premultiplied, true_premultiplied = output[:, :3] * alpha, target[:, :3] * true_alpha
-    loss = F.l1_loss(alpha, true_alpha)
-    random_colour = torch.rand(len(output), 3, 1, 1)
-    for background in (torch.zeros(1), torch.ones(1), random_colour):
-        # F·α + B(1 − α), for both pictures: the difference is taken of the composites.
-        difference = (premultiplied - true_premultiplied) - background * (alpha - true_alpha)
-        loss = loss + (difference.abs() + SQUARE_WEIGHT * difference.square()).mean()
-    return loss / 4
+    vae, x_B4HW = models.vae, batch.x_B4HW
+    with autocast(config, x_B4HW):
+        moments_BCHW = encode_frame(vae, x_B4HW).float()
+        output_B4HW = decode_frame(vae, losses.sample_latents(moments_BCHW, batch.noise_BCHW)).float()
+    terms: dict[str, Tensor] = {}
+    if config.reconstruction_weight:
+        terms["reconstruction"] = losses.reconstruction_loss(output_B4HW, x_B4HW, batch.colour_B3)
+    if models.distance is not None:
+        terms["perceptual"] = losses.perceptual_loss(models.distance, output_B4HW, x_B4HW)
+    if models.reference is not None:
+        opaque_B4HW = losses.opaque_composites(x_B4HW)
+        with autocast(config, x_B4HW):
+            reference_BCHW = encode_frame(models.reference, opaque_B4HW).float()
+            learnt_BCHW = encode_frame(vae, opaque_B4HW).float()
+        terms["reference_kl"] = losses.gaussian_kl(learnt_BCHW, reference_BCHW)
+    if config.normal_kl_weight:
+        terms["normal_kl"] = losses.gaussian_kl(moments_BCHW)
+    if critic is not None:
+        critic.requires_grad_(False)
+        with autocast(config, x_B4HW):
+            logits = critic(losses.premultiplied(output_B4HW)).float()
+        generator = losses.generator_loss(logits)
+        weight = losses.adaptive_weight(terms["reconstruction"], generator, vae.decoder.conv_out.weight)
+        terms["gan"] = weight * generator
+    return terms, output_B4HW
 
 
-def draw_crops(corpus: Corpus, config: VaeConfig, step: int) -> Tensor:
-    """The batch of one step: crops of cut-outs, composites, backgrounds and masks, (B, 4, crop, crop) in [-1, 1]."""
-    rng = np.random.default_rng([config.seed, step])
-    crops: list[np.ndarray] = []
-    while len(crops) < config.batch_size:
-        size = int(config.crop * rng.choice([1, 1.5, 2, 3]))
-        scene = draw_scene(corpus, rng, size)
-        assert scene.background is not None  # drawn scenes have one
-        mask = scene.foregrounds[0][..., [3, 3, 3, 3]].copy()
-        mask[..., 3] = 1
-        pictures = [scene.foregrounds[0], scene.composite, scene.foregrounds[0], mask, scene.background]
-        for picture in pictures[: 5 if rng.random() < 0.25 else 3]:
-            top, left = rng.integers(0, size - config.crop + 1, 2)
-            crop = picture[top : top + config.crop, left : left + config.crop]
-            crops.append(recolour(crop, rng))
-    batch_BHW4 = np.stack(crops[: config.batch_size])
-    return torch.from_numpy(batch_BHW4).permute(0, 3, 1, 2).mul(2).sub(1)
-
-
-def recolour(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Permute the colour channels of a crop and, every other time, invert some of them.
-
-    The channels of photographs are so alike that a network first learns grey pictures and stays there for long:
-    inverting channels by chance makes colour as strong a signal as brightness.
-    """
-    crop = crop[..., [*rng.permutation(3), 3]]
-    if rng.random() < 0.5:
-        inverted = np.where(rng.random(3) < 0.5, 1 - crop[..., :3], crop[..., :3])
-        crop[..., :3] = inverted * (crop[..., 3:] > 0)
-    return crop
-
-
-def train_vae(config: VaeConfig, corpus: Corpus, folder: Path) -> AutoencoderKLQwenImage:
+def train_vae(config: VaeConfig, data: Data, folder: Path, *, held_out: Data | None = None) -> AutoencoderKLQwenImage:
     """Train, or go on training, until `config.steps`; save the finished VAE to `folder / "vae"`.
 
     Args:
         config: every setting.
-        corpus: training split.
-        folder: holds checkpoints, `log.jsonl`, `config.json` and the result.
+        data: what to train on.
+        folder: holds checkpoints, `log.jsonl`, `config.json`, `validation/` and the result.
+        held_out: where the pictures of validation come from; no validation without it.
 
     Returns:
-        The trained VAE in evaluation mode, with `latents_mean` and `latents_std` measured.
+        The trained VAE in evaluation mode. From scratch, its `latents_mean` and `latents_std` are measured; from an RGB
+        VAE they stay that one's, which the transformer trained on its latents goes on using.
+
+    Raises:
+        InputError: settings that do not go together.
+        CheckpointError: the RGB VAE or the weights of LPIPS are not there.
+        OmniAlphaError: the loss is not a number any more.
     """
-    torch.manual_seed(config.seed)
-    vae = build_vae(config).train()
+    process = PartialState()
+    check_run(config, process)
+    models = build_models(config, process.device)
+    vae, discriminator = models.vae, models.discriminator
     optimizers = make_optimizers(vae, config)
+    critic_optimizers = [] if discriminator is None else [adamw(discriminator.parameters(), config)]
+    pictures_B4HW = None if held_out is None else held_out_pictures(held_out, config)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1))
+    if process.is_main_process:
+        with atomic_write(folder / "config.json", overwrite=True) as temporary:
+            temporary.write_text(json.dumps(dataclasses.asdict(config), indent=1))
     first = 0
     if (state := load_state(folder)) is not None:
         vae.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        for optimizer, saved in zip([*optimizers, *critic_optimizers], state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+        if discriminator is not None:
+            discriminator.load_state_dict(state["discriminator"])
         first = state["step"]
         logger.info("resuming after step %d", first)
 
-    start = time.monotonic()
-    for step in range(first, config.steps):
-        torch.manual_seed(config.seed * 1_000_003 + step)
-        x_B4HW = draw_crops(corpus, config, step)
-        mean, logvar = encode_frame(vae, x_B4HW).chunk(2, dim=1)
-        logvar = logvar.clamp(-30, 20)
-        z = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
-        reconstruction = reconstruction_loss(decode_frame(vae, z), x_B4HW)
-        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        loss = reconstruction + config.kl_weight * kl
+    draw = partial(draw_batch, data, config, z_dim=vae.config.z_dim)
+    with Progress(
+        folder, name="vae", first=first, steps=config.steps, log_every=config.log_every, tracker=config.tracker
+    ) as progress:
+        for step, batch in enumerate(batches(draw, first, config.steps), start=first):
+            rate = config.learning_rate * SCHEDULES[config.schedule](step, config.steps, config.warmup)
+            critic = discriminator if step >= config.gan_start else None
+            vae.zero_grad(set_to_none=True)
+            values: dict[str, float] = defaultdict(float)
+            reconstructed: list[tuple[Tensor, Tensor]] = []
+            for part in batch.parts(process, config.micro_batch):
+                terms, output_B4HW = vae_terms(models, config, part, critic)
+                terms["loss"] = weighted_sum(terms, config)
+                share = len(output_B4HW) * process.num_processes / config.batch_size
+                (share * terms["loss"]).backward()
+                reconstructed.append((part.x_B4HW, output_B4HW.detach()))
+                for name, term in terms.items():
+                    values[name] += share * term.item()
+            descend(vae, optimizers, rate, process)
+            if critic is not None:
+                values["discriminator"] = judge(critic, config, reconstructed)
+                descend(critic, critic_optimizers, rate, process)
 
-        rate = config.learning_rate * warmup_and_cooldown(step, config.steps, config.warmup)
-        vae.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.param_groups[0]["lr"] = rate
-            optimizer.step()
+            done = step + 1
+            values = over_processes(values, process)
+            if not math.isfinite(values["loss"]):
+                raise OmniAlphaError(f"step {done}: the loss is {values['loss']}; lower learning_rate and start anew.")
+            progress.step(done, config.batch_size, lr=rate, **values)
+            last = done == config.steps
+            if pictures_B4HW is not None and (last or done % config.validate_every == 0):
+                vae.eval()
+                scores, page = validate(vae, pictures_B4HW)
+                vae.train()
+                progress.scalars({f"validation/{name}": score for name, score in scores.items()}, done)
+                progress.figure("validation", page, done)
+            if process.is_main_process and (last or done % config.save_every == 0):
+                state = {"model": vae.state_dict()}
+                state["optimizers"] = [optimizer.state_dict() for optimizer in [*optimizers, *critic_optimizers]]
+                if discriminator is not None:
+                    state["discriminator"] = discriminator.state_dict()
+                save_state(folder, done, state)
 
-        done = step + 1
-        if done % config.log_every == 0:
-            rate = (done - first) * config.batch_size / (time.monotonic() - start)
-            record = {"step": done, "reconstruction": reconstruction.item(), "kl": kl.item(), "samples_per_s": rate}
-            with (folder / "log.jsonl").open("a") as log:
-                log.write(json.dumps(record) + "\n")
-            logger.info("%s", record)
-        if done % config.save_every == 0 or done == config.steps:
-            state = {"model": vae.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in optimizers]}
-            save_state(folder, done, state)
-
-    vae = measure_latents(vae.eval(), corpus, config)
-    vae.save_pretrained(folder / "vae")
+    vae.eval()
+    if not config.rgb_vae:
+        measure_latents(vae, data, config)
+    if process.is_main_process:
+        with atomic_folder(folder / "vae") as temporary:
+            vae.save_pretrained(temporary)
     return vae
 
 
-def make_optimizers(vae: AutoencoderKLQwenImage, config: VaeConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the inner convolutions, AdamW for the two ends, norms and biases."""
-    inner: list[Tensor] = []
-    rest: list[Tensor] = []
-    for name, parameter in vae.named_parameters():
-        end = any(part in name for part in ("conv_in.", "conv_out.", "quant_conv.", "norm"))
-        (rest if end or parameter.ndim < 3 else inner).append(parameter)
-    adamw = torch.optim.AdamW(rest, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
-    return [Muon(inner, lr=config.learning_rate), adamw]
+def check_run(config: VaeConfig, process: PartialState) -> None:
+    """Refuse what cannot start; single settings are checked by `VaeConfig` itself.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    if config.reference_kl_weight and not config.rgb_vae:
+        raise InputError(
+            "the reference of reference_kl_weight is an RGB VAE: set rgb_vae to its folder, or reference_kl_weight=0."
+        )
+    if config.batch_size % process.num_processes:
+        raise InputError(
+            f"batch_size={config.batch_size} cannot be shared by {process.num_processes} processes; set a multiple."
+        )
+
+
+def weighted_sum(terms: dict[str, Tensor], config: VaeConfig) -> Tensor:
+    """The loss of Eq. 2 from its terms; the adaptive weight is in the GAN's term already."""
+    return torch.stack([getattr(config, f"{name}_weight") * term for name, term in terms.items()]).sum()
+
+
+def judge(critic: PatchDiscriminator, config: VaeConfig, reconstructed: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """Accumulate the discriminator's gradients over pairs of pictures and reconstructions; returns its loss."""
+    critic.requires_grad_(True).zero_grad(set_to_none=True)
+    total = sum(len(x_B4HW) for x_B4HW, _ in reconstructed)
+    value = 0.0
+    for pair in reconstructed:
+        with autocast(config, pair[0]):
+            real, fake = (critic(losses.premultiplied(picture_B4HW)).float() for picture_B4HW in pair)
+        loss = losses.discriminator_loss(real, fake) * (len(pair[0]) / total)
+        loss.backward()
+        value += loss.item()
+    return value
+
+
+def descend(network: nn.Module, optimizers: Iterable[Optimizer], rate: float, process: PartialState) -> None:
+    """Average the gradients over the processes, clip them, step."""
+    parameters = [parameter for parameter in network.parameters() if parameter.grad is not None]
+    if process.num_processes > 1:
+        for parameter in parameters:
+            parameter.grad = reduce(parameter.grad, reduction="mean")
+    nn.utils.clip_grad_norm_(parameters, MAX_NORM)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+
+
+def over_processes(values: dict[str, float], process: PartialState) -> dict[str, float]:
+    """Means over the processes; all of them name the same values in the same order."""
+    if process.num_processes == 1:
+        return values
+    means = reduce(torch.tensor(list(values.values()), device=process.device), reduction="mean")
+    return dict(zip(values, means.tolist(), strict=True))
+
+
+def autocast(config: VaeConfig, like: Tensor) -> torch.autocast:
+    """bfloat16 where the recipe wants it."""
+    return torch.autocast(like.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16")
 
 
 @torch.no_grad()
-def measure_latents(vae: AutoencoderKLQwenImage, corpus: Corpus, config: VaeConfig) -> AutoencoderKLQwenImage:
+def measure_latents(vae: AutoencoderKLQwenImage, data: Data, config: VaeConfig) -> None:
     """Put the mean and standard deviation of each latent channel, over training crops, into the VAE's config."""
     means = [
-        encode_frame(vae, draw_crops(corpus, config, config.steps + batch)).chunk(2, dim=1)[0]
+        encode_frame(vae, draw_crops(data, config, config.steps + batch).to(vae.device)).chunk(2, dim=1)[0]
         for batch in range(LATENT_STATISTICS_BATCHES)
     ]
     z_CN = torch.cat(means).permute(1, 0, 2, 3).flatten(1)
     vae.register_to_config(latents_mean=z_CN.mean(1).tolist(), latents_std=z_CN.std(1).tolist())
-    return vae

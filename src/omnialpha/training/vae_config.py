@@ -7,6 +7,7 @@ from omnialpha.errors import InputError, nearest
 
 COMPRESSION = 8  # pixels to a latent, each way
 SMALLEST_PATCH = 24  # pixels that the discriminator needs at least
+SMALLEST_LPIPS = 32  # and LPIPS
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "optimizer": ("adamw", "muon"),
@@ -123,3 +124,5 @@ class VaeConfig:
             )
         if self.gan_weight and self.crop < SMALLEST_PATCH:
             raise InputError(f"the discriminator needs crops of {SMALLEST_PATCH} pixels; set crop, or gan_weight=0.")
+        if self.perceptual_weight and self.perceptual != "gradient_proxy" and self.crop < SMALLEST_LPIPS:
+            raise InputError(f"LPIPS needs crops of {SMALLEST_LPIPS} pixels; set crop, or perceptual=gradient_proxy.")
