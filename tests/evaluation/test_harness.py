@@ -84,7 +84,7 @@ def test_bad_predictions_fail_alone_and_are_counted(here: Path) -> None:
     array = bytes_of("theirs/001.png")
     Path("theirs/001.png").unlink()
     np.save("theirs/001.npy", np.where(array > 0.5, np.nan, array))
-    Image.new("L", (trees.WIDTH, trees.HEIGHT * 2)).save("theirs/002.png")
+    Image.new("L", (trees.WIDTH, trees.HEIGHT * 4)).save("theirs/002.png")
     shutil.copy("theirs/003.png", "theirs/003.bmp")
     Path("theirs/notes.txt").write_text("x")
     Image.new("L", (2, 2)).save("theirs/999.png")

@@ -4,22 +4,24 @@ import base64
 import html
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from omnialpha.errors import ImageError, InputError
-from omnialpha.evaluation.cases import Case, flat
+from omnialpha.evaluation._inputs import unit_floats
+from omnialpha.evaluation.cases import Case, Content, flat
 from omnialpha.evaluation.harness import Record, saved_predictions
 from omnialpha.evaluation.plan import Plan
 from omnialpha.evaluation.predictions import Predictions, read_prediction
 from omnialpha.evaluation.report import heading, tables
 from omnialpha.evaluation.results import Results, shown_values
-from omnialpha.evaluation.scoring import Prediction, direction, error_map
+from omnialpha.evaluation.scoring import Prediction, direction, resized, size_of
 from omnialpha.evaluation.tables import Table
 from omnialpha.imaging.files import atomic_write
-from omnialpha.imaging.rgba import to_pil
+from omnialpha.imaging.rgba import premultiply, to_pil
 
 _CELL = 8  # of the checkerboard, pixels
 _QUALITY = 80
@@ -151,6 +153,36 @@ def _named(label: str, pictures: Prediction) -> Iterable[tuple[str, np.ndarray]]
         return [(label, pictures)]
     layers = [(f"{label}, layer {index}", layer) for index, layer in enumerate(pictures)]
     return [*layers, (f"{label}, flattened", flat(pictures))]
+
+
+def error_map(case: Case, content: Content, prediction: Prediction) -> np.ndarray | None:
+    """Where a prediction is wrong: ``(H, W)`` in [0, 1] at the target's size; None where there is no truth.
+
+    Mattes: |alpha difference|. Pictures, cut-outs and layers: the mean over the channels of |difference|, premultiplied.
+    """
+    target = content.target
+    if target is None or case.kind == "generated":
+        return None
+    prediction = resized(prediction, size_of(target))
+    if isinstance(target, list) and isinstance(prediction, list):
+        # Each layer against that at its place from the back, a missing one counting as empty; the worst per pixel.
+        nothing = np.zeros_like(target[0])
+        maps = [_difference(p, t) for p, t in zip_longest(prediction, target, fillvalue=nothing)]
+        worst: np.ndarray = np.max(maps, axis=0)
+        return worst
+    assert isinstance(target, np.ndarray)
+    assert isinstance(prediction, np.ndarray)
+    return _difference(prediction, target)
+
+
+def _difference(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
+    p, t = (unit_floats(x) for x in (prediction, target))
+    if t.ndim == 2:
+        return np.abs(p - t)
+    if t.shape[2] == 4:
+        p, t = premultiply(p), premultiply(t)
+    difference: np.ndarray = np.abs(p - t).mean(axis=2)
+    return difference
 
 
 def _figure(label: str, pixels: np.ndarray, side: int) -> str:

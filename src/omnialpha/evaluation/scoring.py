@@ -4,6 +4,7 @@ A prediction is scored at the size of its target ("native"). When it was made at
 as well ("generation", the target being resized), because SAD, GRAD and CONN depend on it; both are kept.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +31,7 @@ from omnialpha.evaluation.lpips import LPIPS
 from omnialpha.evaluation.matting import CONVENTIONS, matting_metrics
 from omnialpha.evaluation.pictures import Note, Size, resize, resize_trimap
 
-SHAPE_TOLERANCE = 0.1  # a model's grid may change the ratio of width to height by this share, not more
+GRID = 32  # models round sizes to multiples of up to this; what differs by more is another picture
 MAX_EDITS = 5
 
 Prediction = np.ndarray | list[np.ndarray]
@@ -152,15 +153,15 @@ def score_case(
     native = size_of(content.target)
     if made == native:
         return {"native": _score(case, content, prediction, rules, networks)}
-    ratio = (made[0] / made[1]) / (native[0] / native[1])
-    if abs(np.log(ratio)) > np.log1p(SHAPE_TOLERANCE):
+    scale = math.sqrt(made[0] * made[1] / (native[0] * native[1]))
+    if any(abs(side - scale * native_side) > GRID / 2 for side, native_side in zip(made, native, strict=True)):
         raise ImageError(
             f"{case.name}: the prediction is {made[0]}×{made[1]} pixels and the target {native[0]}×{native[1]}: "
             "not the same picture at another size; check which files belong together"
         )
     note("prediction: of another size than the target, resized for the native score")
     return {
-        "native": _score(case, content, _resized(prediction, native), rules, networks),
+        "native": _score(case, content, resized(prediction, native), rules, networks),
         "generation": _score(case, _resized_content(content, made), prediction, rules, networks),
     }
 
@@ -202,36 +203,6 @@ def set_scores(
             distances = [p.distance(t) for p, t in sides if t is not None]
             result[name] = {"mean": float(np.mean(distances)), "count": sides[0][0].count}
     return result
-
-
-def error_map(case: Case, content: Content, prediction: Prediction) -> np.ndarray | None:
-    """Where a prediction is wrong: ``(H, W)`` in [0, 1] at the target's size; None where there is no truth.
-
-    Mattes: |alpha difference|. Pictures, cut-outs and flattened layers: the mean over the channels of the premultiplied
-    difference.
-    """
-    target = content.target
-    if target is None or case.kind == "generated":
-        return None
-    prediction = _resized(prediction, size_of(target))
-    if isinstance(target, list) and isinstance(prediction, list):
-        # The backmost layers show what was invented, the rest what was cut out: take the worst layer per pixel.
-        pairs = zip(prediction[: len(target)], target, strict=False)
-        maps: list[np.ndarray] = [_difference(p, t) for p, t in pairs]
-        return np.max(maps, axis=0)
-    assert isinstance(target, np.ndarray)
-    assert isinstance(prediction, np.ndarray)
-    return _difference(prediction, target)
-
-
-def _difference(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
-    p, t = (x / 255 if x.dtype == np.uint8 else x for x in (prediction, target))
-    if t.ndim == 2:
-        return np.abs(p - t)
-    if t.shape[2] == 4:
-        p, t = (np.dstack([x[..., :3] * x[..., 3:], x[..., 3:]]) for x in (p, t))
-    difference: np.ndarray = np.abs(p - t).mean(axis=2)
-    return difference
 
 
 def _score(case: Case, content: Content, prediction: Prediction, rules: Rules, networks: Networks) -> Values:
@@ -289,7 +260,8 @@ def size_of(pictures: Prediction) -> Size:
     return width, height
 
 
-def _resized(pictures: Prediction, size: Size) -> Prediction:
+def resized(pictures: Prediction, size: Size) -> Prediction:
+    """A prediction or a target at another size (see `pictures.resize`)."""
     return [resize(picture, size) for picture in pictures] if isinstance(pictures, list) else resize(pictures, size)
 
 
@@ -297,4 +269,4 @@ def _resized_content(content: Content, size: Size) -> Content:
     images = tuple(image.resize(size) if image.size != size else image for image in content.images)
     assert content.target is not None
     trimap = None if content.trimap is None else resize_trimap(content.trimap, size)
-    return Content(images=images, target=_resized(content.target, size), trimap=trimap)
+    return Content(images=images, target=resized(content.target, size), trimap=trimap)
