@@ -225,10 +225,11 @@ def test_pictures_that_browsers_do_not_show_are_refused(pairs: list[Pair], tmp_p
 
 
 def test_a_port_in_use_is_one_line() -> None:
-    with _listen("127.0.0.1", 0) as taken:
-        taken.listen()
-        with pytest.raises(OutputError, match=r"port \d+ \(Address already in use\); choose another --port"):
-            _listen("127.0.0.1", taken.getsockname()[1])
+    with (
+        _listen("127.0.0.1", 0) as taken,
+        pytest.raises(OutputError, match=r"port \d+ \(Address already in use\); choose another --port"),
+    ):
+        _listen("127.0.0.1", taken.getsockname()[1])
 
 
 def test_a_killed_server_loses_no_acknowledged_vote(tmp_path: Path) -> None:

@@ -144,11 +144,12 @@ def _report(pairs: "Sequence[Pair]", judgements: "Sequence[Judgement]", endpoint
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket, so that a port in use is found before anything is printed."""
+    """A listening socket: a port in use is found, and early visitors wait, before the server has started."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen()
     except OSError as error:
         listener.close()
         reason = error.strerror or error

@@ -17,7 +17,7 @@ let annotator = "";
 let store = ""; // name of the pending votes in localStorage
 let cases = []; // in this annotator's order: position, text, condition, choice, revision
 let current = -1; // index of the case on the screen, -1 at the end
-let accepting = false; // whether an answer counts: only when both pictures are there to be seen
+let accepting = false; // whether an answer counts: only when the pictures are there to be seen
 const history = []; // indices of the answered cases of this visit
 const loaded = new Map(); // pictures loaded in advance
 
@@ -79,16 +79,14 @@ function report(problem = "") {
 }
 
 async function request(path, options = {}) {
-  let response;
+  let response, body;
   try {
     response = await fetch(path, { ...options, signal: AbortSignal.timeout(PATIENCE) });
+    body = await response.json();
   } catch {
-    throw new Error("No connection.");
+    throw new Error("No connection."); // or one that broke off
   }
-  const body = await response.json().catch(() => ({}));
-  if (!response.ok) {
-    throw Object.assign(new Error(body.error || "The server has a problem."), { refused: response.status < 500 });
-  }
+  if (!response.ok) throw Object.assign(new Error(body.error), { refused: true });
   return body;
 }
 
@@ -105,7 +103,7 @@ function following() {
 
 async function show(index) {
   current = index;
-  accepting = false;
+  setAccepting(false);
   element("study").hidden = index < 0;
   element("end").hidden = index >= 0;
   element("back").disabled = element("end-back").disabled = !history.length;
@@ -123,9 +121,14 @@ async function show(index) {
   zoomTo(1, 0, 0);
   await Promise.all([wait(PAUSE), ...names(item).map((name) => load(element(name), address(item, name), index))]);
   if (current !== index) return; // went back meanwhile
-  accepting = true;
+  setAccepting(true);
   send(); // whatever waits; the connection is there
   loadAhead(index);
+}
+
+function setAccepting(value) {
+  accepting = value;
+  element("study").setAttribute("aria-busy", !value);
 }
 
 async function load(image, source, index) {
