@@ -181,9 +181,19 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 
 @app.command()
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Report versions, device, memory, missing extras, and which checkpoint fits."""
-    info.show_doctor(as_json=as_json)
+def doctor(
+    plan: Annotated[
+        str | None, typer.Option("--plan", help='"train": the memory that training the 20B base takes.')
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Report versions, device, memory, missing extras, and which checkpoint fits; or plan a training."""
+    if plan is None:
+        info.show_doctor(as_json=as_json)
+    elif plan == "train":
+        info.show_memory_plan(as_json=as_json)
+    else:
+        raise InputError(f'--plan "{plan}" is not known; the only plan is "train"{nearest(plan, ["train"])}')
 
 
 app.add_typer(evaluate.app)

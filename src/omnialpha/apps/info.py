@@ -73,6 +73,26 @@ def show_doctor(*, as_json: bool) -> None:
         typer.echo(f"{'model ' + name:<18}{'fits' if fits else 'does not fit'} (about {_MEMORY_GB[name]:g} GB)")
 
 
+def show_memory_plan(*, as_json: bool) -> None:
+    """Print the memory that training the 20B base takes, reckoned without weights."""
+    from omnialpha.training.memory import table  # imports torch
+
+    plans = table()
+    if as_json:
+        typer.echo(json.dumps(plans, indent=2))
+        return
+    parts = list(next(iter(plans.values())))
+    header = ["GB ON ONE GPU", *(part.upper() for part in parts if part != "trained"), "TRAINED (MILLION)"]
+    _table(
+        header,
+        [
+            [name, *(f"{plan[part]:.1f}" for part in parts if part != "trained"), f"{plan['trained']:.0f}"]
+            for name, plan in plans.items()
+        ],
+    )
+    typer.echo("One sample at once, three pictures, 400 text tokens; FSDP2 divides all but activations by the GPUs.")
+
+
 def examine() -> dict[str, Any]:
     """Collect what `doctor` reports.
 

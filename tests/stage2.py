@@ -1,0 +1,61 @@
+"""Small stage-2 runs for the tests: settings, data and a start of seconds."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.state import AcceleratorState
+
+import tiny
+from omnialpha.pipeline import OmniAlphaPipeline
+from omnialpha.training.config import override
+from omnialpha.training.data import open_data
+from omnialpha.training.dit import train_dit
+from omnialpha.training.dit_config import DitConfig
+from omnialpha.training.recipes import nano_joint, paper_dit
+
+SMALL = {
+    "steps": "4", "batch_size": "4", "size": "32", "warmup": "0", "mixed_precision": "no", "checkpointing": "false",
+    "validate_every": "0", "tracker": "none", "save_every": "1", "log_every": "1",
+}  # fmt: skip
+NANO = {"layers": "1", "heads": "2", "vlm_dim": "64", "vlm_layers": "1", "vlm_area": "1024", "batch_tokens": "200"}
+
+
+def lora_config(**changes: str) -> DitConfig:
+    """A LoRA of rank 2 with an average, large steps."""
+    return override(paper_dit(), SMALL | {"lora_rank": "2", "ema_decay": "0.5", "learning_rate": "1e-2"} | changes)
+
+
+def nano_config(**changes: str) -> Any:
+    """Everything from scratch."""
+    return override(nano_joint(), SMALL | NANO | changes)
+
+
+def train(corpora: Path, folder: Path, config: DitConfig, pipeline: OmniAlphaPipeline | None = None) -> Any:
+    """A run from the tiny pipeline."""
+    pipeline = pipeline or tiny.pipeline()
+    data = open_data(corpora, config, grid=16, held_out=None, skip_broken=False)
+    return train_dit(config, pipeline, data, folder, origin={"base": "tiny", "data": "corpus"})
+
+
+def process(function: Callable[[], None], rank: int = 0, world: int = 1, port: int = 0) -> Any:
+    """Run a function in a forked process, as one of several that accelerate joins through gloo."""
+
+    def run() -> None:
+        torch.set_num_threads(1)  # threads do not survive a fork
+        AcceleratorState._reset_state(reset_partial_state=True)
+        if world > 1:
+            os.environ |= {
+                "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
+                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true",
+            }  # fmt: skip
+        function()
+
+    child = multiprocessing.get_context("fork").Process(target=run)
+    child.start()
+    return child
