@@ -3,29 +3,25 @@
 import json
 import logging
 import shutil
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import corpus
 import trees
 from omnialpha.data.sources import SOURCES, Cell, read_alpha, read_cutouts, read_layers, read_mask, read_source, stream
 from omnialpha.errors import ImageError, InputError, MissingExtraError
 from omnialpha.imaging import rgba
-
-
-def make_corpus(root):
-    from corpus import make_corpus
-
-    return make_corpus(root)
-
 
 EXPECTED = {
     "adobe": (trees.make_adobe, {"train": ["adobe-licensed-images-boy", "adobe-licensed-images-cat", "other-boy"],
                                  "test": ["adobe-licensed-images-net"]}),
     "aim500": (trees.make_aim500, {"test": ["o_01", "o_02"]}),
     "am2k": (trees.make_am2k, {"train": ["m_1", "m_2"], "validation": ["m_9"]}),
-    "corpus": (make_corpus, {"train": ["foreground 0", "foreground 1", "foreground 3", "foreground 4"],
+    "corpus": (corpus.make_corpus, {"train": ["foreground 0", "foreground 1", "foreground 3", "foreground 4"],
                              "test": ["foreground 2", "foreground 5"]}),
     "crello": (trees.make_crello, {"test": ["design0", "design1"]}),
     "distinctions646": (trees.make_distinctions646, {"train": ["a", "b"], "test": ["c"]}),
@@ -155,8 +151,8 @@ def test_colours_of_a_composite_are_freed_of_the_background(tmp_path):
 
 
 def test_colours_need_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pymatting.foreground.estimate_foreground_ml", None)
-    monkeypatch.setitem(__import__("sys").modules, "pymatting", None)
+    monkeypatch.setitem(sys.modules, "pymatting.foreground.estimate_foreground_ml", None)
+    monkeypatch.setitem(sys.modules, "pymatting", None)
     [record, _] = read_source("rwp636", trees.make_rwp636(tmp_path))
     with pytest.raises(MissingExtraError, match=r"omnialpha\[baselines\]"):
         read_cutouts(record)
@@ -293,8 +289,6 @@ def test_prismlayers_are_placed_by_their_boxes(tmp_path):
 
 
 def test_a_layer_is_scaled_to_its_box(tmp_path):
-    from dataclasses import replace
-
     record = read_source("prismlayers", trees.make_prismlayers(tmp_path))[1]
     halved = replace(record, boxes=(None, (0, 0, 7, 7)))
     _, layer = read_layers(halved)
@@ -304,7 +298,7 @@ def test_a_layer_is_scaled_to_its_box(tmp_path):
 
 def test_parquet_needs_its_extra(tmp_path, monkeypatch):
     root = trees.make_ober(tmp_path)
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(MissingExtraError, match=r"omnialpha\[parquet\]"):
         read_source("ober", root)
 
