@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from omnialpha.training.vae_models import build_models, build_vae
 COMMON = {"batch_size": "4", "warmup": "2", "save_every": "1", "log_every": "1", "held_out": "2", "tracker": "none"}
 PAPER = COMMON | {"steps": "6", "crop": "32", "micro_batch": "2", "gan_start": "3", "discriminator_dim": "8",
                   "perceptual": "gradient_proxy", "mixed_precision": "no", "validate_every": "4"}  # fmt: skip
+SCRATCH = {"rgb_vae": "", "reference_kl_weight": "0", "base_dim": "8", "dim_mult": "[1, 1, 1, 1]"}
 NANO = COMMON | {"crop": "16", "base_dim": "8", "dim_mult": "[1, 1, 1, 1]"}
 
 CHILD = """
@@ -290,6 +292,14 @@ def test_stopped_after_any_step_it_resumes_to_the_same_bits(config, corpus, whol
         train_vae(config, corpus, folder)
         assert_same_state(load_state(folder), load_state(whole))
         assert [record["step"] for record in records(folder)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_checkpoint_of_other_networks_is_refused(config, corpus, whole, tmp_path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    for changes, name in (({"gan_weight": "0"}, "discriminator"), (SCRATCH, "model")):
+        with pytest.raises(InputError, match=f"another {name}"):
+            train_vae(override(config, changes), corpus, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["gan_weight"] == 1
 
 
 def test_a_killed_run_resumes_to_the_same_bits(config, corpora, corpus, whole, tmp_path, rgb) -> None:

@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -110,21 +111,13 @@ def train_vae(config: VaeConfig, data: Data, folder: Path, *, held_out: Data | N
     vae, discriminator = models.vae, models.discriminator
     optimizers = make_optimizers(vae, config)
     critic_optimizers = [] if discriminator is None else [adamw(discriminator.parameters(), config)]
-    pictures_B4HW = None if held_out is None else held_out_pictures(held_out, config)
+    main = process.is_main_process
+    pictures_B4HW = held_out_pictures(held_out, config) if held_out is not None and main else None
+    first = resume(folder, config, models, [*optimizers, *critic_optimizers])
     folder.mkdir(parents=True, exist_ok=True)
-    if process.is_main_process:
+    if main:
         with atomic_write(folder / "config.json", overwrite=True) as temporary:
             temporary.write_text(json.dumps(dataclasses.asdict(config), indent=1))
-    first = 0
-    if (state := load_state(folder)) is not None:
-        vae.load_state_dict(state["model"])
-        for optimizer, saved in zip([*optimizers, *critic_optimizers], state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        if discriminator is not None:
-            discriminator.load_state_dict(state["discriminator"])
-        first = state["step"]
-        logger.info("resuming after step %d", first)
-
     draw = partial(draw_batch, data, config, z_dim=vae.config.z_dim)
     with Progress(
         folder, name="vae", first=first, steps=config.steps, log_every=config.log_every, tracker=config.tracker
@@ -160,20 +153,51 @@ def train_vae(config: VaeConfig, data: Data, folder: Path, *, held_out: Data | N
                 vae.train()
                 progress.scalars({f"validation/{name}": score for name, score in scores.items()}, done)
                 progress.figure("validation", page, done)
-            if process.is_main_process and (last or done % config.save_every == 0):
-                state = {"model": vae.state_dict()}
-                state["optimizers"] = [optimizer.state_dict() for optimizer in [*optimizers, *critic_optimizers]]
-                if discriminator is not None:
-                    state["discriminator"] = discriminator.state_dict()
-                save_state(folder, done, state)
+            if main and (last or done % config.save_every == 0):
+                save_state(folder, done, state_of(config, models, [*optimizers, *critic_optimizers]))
 
     vae.eval()
     if not config.rgb_vae:
         measure_latents(vae, data, config)
-    if process.is_main_process:
+    if main:
         with atomic_folder(folder / "vae") as temporary:
             vae.save_pretrained(temporary)
     return vae
+
+
+def state_of(config: VaeConfig, models: VaeModels, optimizers: Sequence[Optimizer]) -> dict[str, Any]:
+    """Everything that a resumed run needs beside the step; what is frozen is made anew."""
+    return {
+        "config": dataclasses.asdict(config),
+        "model": models.vae.state_dict(),
+        "discriminator": {} if models.discriminator is None else models.discriminator.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+    }
+
+
+def resume(folder: Path, config: VaeConfig, models: VaeModels, optimizers: Sequence[Optimizer]) -> int:
+    """Take up the newest checkpoint; the number of steps done, 0 when there is none.
+
+    Raises:
+        InputError: the checkpoint is of other networks than the settings describe.
+    """
+    state = load_state(folder)
+    if state is None:
+        return 0
+    settings = dataclasses.asdict(config)
+    changed = [f"{name} {old!r} → {settings[name]!r}" for name, old in state["config"].items() if settings[name] != old]
+    logger.info("resuming after step %d%s", state["step"], f"; changed: {', '.join(changed)}" if changed else "")
+    own = state_of(config, models, optimizers)
+    for name in ("model", "discriminator"):
+        if {key: value.shape for key, value in own[name].items()} != {k: v.shape for k, v in state[name].items()}:
+            raise InputError(f"{folder}: its checkpoint is of another {name}; choose another folder or its settings.")
+    models.vae.load_state_dict(state["model"])
+    if models.discriminator is not None:
+        models.discriminator.load_state_dict(state["discriminator"])
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    step: int = state["step"]
+    return step
 
 
 def check_run(config: VaeConfig, process: PartialState) -> None:

@@ -9,6 +9,7 @@ from diffusers import AutoencoderKLQwenImage
 from torch import Tensor
 from torch.optim import Optimizer
 
+from omnialpha.errors import InputError
 from omnialpha.models.vae import load_rgb_vae, opaque_init, single_frame
 from omnialpha.training.discriminator import PatchDiscriminator
 from omnialpha.training.losses import Distance, perceptual_distance
@@ -41,11 +42,14 @@ def build_models(config: VaeConfig, device: torch.device) -> VaeModels:
 
     Raises:
         CheckpointError: the RGB VAE or the weights of LPIPS are not there.
-        InputError: `rgb_vae` is no RGB VAE.
+        InputError: `rgb_vae` is no RGB VAE of the Qwen kind.
     """
     torch.manual_seed(config.seed)
     if config.rgb_vae:
-        vae = single_frame(opaque_init(load_rgb_vae(config.rgb_vae, AutoencoderKLQwenImage)))
+        rgb_vae = load_rgb_vae(config.rgb_vae)
+        if not isinstance(rgb_vae, AutoencoderKLQwenImage):
+            raise InputError(f"{config.rgb_vae}: expected an AutoencoderKLQwenImage, found a {type(rgb_vae).__name__}.")
+        vae = single_frame(opaque_init(rgb_vae))
     else:
         vae = build_vae(config)
     # A picture has one frame: what mixes frames never runs, and gets no gradient that could be averaged.
