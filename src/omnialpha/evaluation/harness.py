@@ -104,7 +104,7 @@ class Worker:
     @cached_property
     def _method(self) -> Method:
         """The method, whose identity is noted beside the predictions that it makes."""
-        method = self._plan.source.open()
+        method = self._plan.source.open({case.task for case in self._cases.values()})
         file = self._out / "predictions" / METHOD_FILE
         description = method.describe()
         if not file.is_file():

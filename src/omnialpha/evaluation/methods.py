@@ -1,11 +1,12 @@
 """What makes the predictions: a checkpoint of this library, or a baseline, behind one small class each."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image
 
 from omnialpha.errors import InputError
+from omnialpha.evaluation.baselines import baseline
 from omnialpha.evaluation.cases import Case, Content
 from omnialpha.tasks import task as find_task
 
@@ -25,19 +26,25 @@ class Method(Protocol):
         """What the results state about it, in JSON types."""
 
 
-class Baseline:
+class OneByOne:
     """A method of `baselines` by name.
 
     Args:
         name: See there.
+        tasks: What it will be asked for.
         seed: For those that draw.
+
+    Raises:
+        InputError: The name is unknown, or it can do none of the tasks.
+        MissingExtraError: It needs a package that is not installed.
     """
 
-    def __init__(self, name: str, *, seed: int) -> None:
-        from omnialpha.evaluation.baselines import baseline
-
-        self._method: Any = baseline(name)
+    def __init__(self, name: str, tasks: Collection[str], *, seed: int) -> None:
+        self._method = baseline(name)
         self._seed = seed
+        if not set(tasks) & set(self._method.tasks):
+            able, asked = ", ".join(self._method.tasks), ", ".join(sorted(tasks))
+            raise InputError(f"{name} does {able}, not {asked}; choose another --task or --method")
 
     def predict(self, batch: Batch) -> list[list[Image.Image]]:
         """Run the cases one by one."""

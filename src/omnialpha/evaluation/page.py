@@ -158,7 +158,7 @@ def _named(label: str, pictures: Prediction) -> Iterable[tuple[str, np.ndarray]]
 def error_map(case: Case, content: Content, prediction: Prediction) -> np.ndarray | None:
     """Where a prediction is wrong: ``(H, W)`` in [0, 1] at the target's size; None where there is no truth.
 
-    Mattes: |alpha difference|. Pictures, cut-outs and layers: the mean over the channels of |difference|, premultiplied.
+    Mattes: |difference|. Pictures, cut-outs and layers: its mean over the channels, premultiplied.
     """
     target = content.target
     if target is None or case.kind == "generated":

@@ -1,7 +1,7 @@
 """What determines the numbers of a run: the benchmark, where predictions come from, and how they are scored."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 from omnialpha.errors import InputError
 from omnialpha.evaluation.benchmark import list_cases
 from omnialpha.evaluation.cases import Case
-from omnialpha.evaluation.methods import Baseline, Checkpoint, Method
+from omnialpha.evaluation.methods import Checkpoint, Method, OneByOne
 from omnialpha.evaluation.scoring import Networks, Rules
 
 
@@ -48,10 +48,14 @@ class Source:
         if len(given) != 1:
             raise InputError(f"give one of --predictions, --method and --model, not {' and '.join(given) or 'none'}")
 
-    def open(self) -> Method:
-        """The method or the model."""
+    def open(self, tasks: Collection[str]) -> Method:
+        """The method or the model, for these tasks.
+
+        Raises:
+            InputError: There is no such method, or it can do none of the tasks.
+        """
         if self.method is not None:
-            return Baseline(self.method, seed=self.seed)
+            return OneByOne(self.method, tasks, seed=self.seed)
         assert self.model is not None
         options = {name: getattr(self, name) for name in ("adapter", "device", "dtype", "seed", "steps", "guidance")}
         return Checkpoint(self.model, **options)
