@@ -28,7 +28,7 @@ def service() -> Iterator[Service]:
 
 
 def endpoint(service: Service, cache: Path, *, key: str | None = None, **settings: Any) -> Endpoint:
-    values = {"model": "m", "first_wait": 0.01, "timeout": 5, "retries": 3} | settings
+    values: dict[str, Any] = {"model": "m", "first_wait": 0.01, "timeout": 5, "retries": 3} | settings
     return Endpoint(EndpointSettings(url=service.url, **values), cache=cache, api_key=key)
 
 
@@ -187,7 +187,7 @@ def test_pace_is_kept(service: Service, tmp_path: Path) -> None:
 
 
 def test_budget_ends_the_run(service: Service, tmp_path: Path) -> None:
-    prices = {"input_price": 10.0, "output_price": 100.0}  # 0.012 a reply
+    prices: dict[str, Any] = {"input_price": 10.0, "output_price": 100.0}  # 0.012 a reply
     with endpoint(service, tmp_path, budget=0.03, **prices) as client:
         with pytest.raises(EndpointError, match=r"budget of 0.03 is spent \(0.036\)"):
             list(client.map(lambda item: client.ask([user_message(str(item))]), range(9), workers=1))

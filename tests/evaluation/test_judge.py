@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -249,12 +248,13 @@ def test_a_killed_run_goes_on_and_pays_nothing_twice(service: Service, tmp_path:
     code = "import typer; from omnialpha.apps.judging import judge; typer.run(judge)"
     command = [sys.executable, "-c", code, *options(service, tmp_path), "--workers", "2"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    deadline = time.monotonic() + 60
-    while len(replies_in(tmp_path)) < 4 and time.monotonic() < deadline:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as running:
+        deadline = time.monotonic() + 60
+        while len(replies_in(tmp_path)) < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        running.kill()
+    while service.busy[0]:
         time.sleep(0.01)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
     stored = replies_in(tmp_path)
     assert 4 <= len(stored) < 12, "killed in the middle"
     paid = len(service.paid)

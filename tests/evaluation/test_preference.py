@@ -77,7 +77,7 @@ def test_majority_mirrors_when_methods_change_places(win: int, tie: int, lose: i
 
 
 def test_rates_leave_missing_verdicts_out_and_the_table_says_so() -> None:
-    counted = Preference.count(["win"] * 8 + ["tie", "lose", None])
+    counted = Preference(win=8, tie=1, lose=1, missing=1)
     assert counted.to_dict()["rates"]["win"]["rate"] == 0.8
     table = preference_table({"background_to_composite": counted, "new": Preference()}, ["ours", "theirs"], "VLM")
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]

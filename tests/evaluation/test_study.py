@@ -127,7 +127,7 @@ def test_impossible_votes_are_refused(study: Study, position: Any, choice: Any, 
 def test_many_threads_lose_nothing(study: Study) -> None:
     jobs = [(code, position) for code in study.annotators() for position in range(6)] * 2
     with ThreadPoolExecutor(10) as pool:
-        list(pool.map(lambda job: study.vote(*job, "A", 1), jobs))
+        list(pool.map(lambda job: study.vote(job[0], job[1], "A", 1), jobs))
     assert len(study.votes()) == 60
 
 
@@ -232,29 +232,35 @@ def test_a_port_in_use_is_one_line() -> None:
         _listen("127.0.0.1", taken.getsockname()[1])
 
 
+def serve_and_vote(folder: Path, votes: range, end: signal.Signals) -> tuple[int, str]:
+    """Start the command, vote, end it at once; returns the exit code and what it said in the end."""
+    code = "import typer; from omnialpha.apps.judging import study; typer.run(study)"
+    folders = [str(folder / "pairs"), "--out", str(folder / "study"), "--port", "0", "--annotators", "2"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-c", code, *folders]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as running:
+        assert running.stdout is not None
+        try:
+            lines = [running.stdout.readline() for _ in range(4)]
+            link = re.fullmatch(r"  (http://127\.0\.0\.1:\d+)/#(\w+)\n", lines[1])
+            assert link is not None, lines
+            for number in votes:
+                vote = {"position": number, "choice": CHOICES[number % 3], "revision": 1}
+                body = {"annotator": link[2], "votes": [vote]}
+                response = httpx2.post(f"{link[1]}/api/votes", json=body, trust_env=False, timeout=60)
+                assert response.status_code == 200
+            running.send_signal(end)
+            return running.wait(timeout=60), running.stdout.read()
+        finally:
+            running.kill()
+
+
 def test_a_killed_server_loses_no_acknowledged_vote(tmp_path: Path) -> None:
     pair_folder.make(tmp_path / "pairs", count=6)
-    code = "import typer; from omnialpha.apps.judging import study; typer.run(study)"
-    folders = [str(tmp_path / "pairs"), "--out", str(tmp_path / "study"), "--port", "0", "--annotators", "2"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
-    saved = 0
-    for end in (signal.SIGKILL, signal.SIGINT):
-        running = subprocess.Popen(
-            [sys.executable, "-c", code, *folders], stdout=subprocess.PIPE, text=True, env=environment
-        )
-        assert running.stdout is not None
-        lines = [running.stdout.readline() for _ in range(4)]
-        address, annotator = re.fullmatch(r"  (http://127\.0\.0\.1:\d+)/#(\w+)\n", lines[1]).groups()  # type: ignore[union-attr]
-        for _ in range(3):
-            vote = {"position": saved, "choice": CHOICES[saved % 3], "revision": 1}
-            body = {"annotator": annotator, "votes": [vote]}
-            assert httpx2.post(f"{address}/api/votes", json=body, trust_env=False, timeout=30).status_code == 200
-            saved += 1
-        running.send_signal(end)
-        rest = running.stdout.read()
-        running.wait(timeout=30)
-        assert len(Study(tmp_path / "study").votes()) == saved
-    assert (running.returncode, rest) == (0, "\n6 votes are saved.\n")
+    serve_and_vote(tmp_path, range(3), signal.SIGKILL)
+    assert len(Study(tmp_path / "study").votes()) == 3
+    assert serve_and_vote(tmp_path, range(3, 6), signal.SIGINT) == (0, "\n6 votes are saved.\n")
+    assert len(Study(tmp_path / "study").votes()) == 6
     with sqlite3.connect(tmp_path / "study" / "votes.sqlite") as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
