@@ -79,9 +79,13 @@ def test_eight_bits_ask_for_their_package(monkeypatch) -> None:
         open_base("nano", lora_config(quantize="nf4"), adapter=None, vae=None)
 
 
-def test_tokens_cannot_be_shared_by_more_processes_than_divide_the_heads() -> None:
+def test_tokens_are_shared_on_gpus_by_a_number_that_divides_the_heads(monkeypatch) -> None:
+    engine = Engine(None, 0, 1, 3)
+    with pytest.raises(InputError, match="on GPUs only; set context_parallel=1"):
+        share_tokens(tiny.transformer(), engine)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     with pytest.raises(InputError, match="2 attention heads"):
-        share_tokens(tiny.transformer(), Engine(None, 0, 1, 3))
+        share_tokens(tiny.transformer(), engine)
 
 
 def test_savers_reach_the_model() -> None:

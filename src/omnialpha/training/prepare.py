@@ -193,6 +193,8 @@ def share_tokens(transformer: QwenImageTransformer2DModel, engine: Engine) -> No
     """
     if engine.tokens == 1:
         return
+    if not torch.accelerator.is_available():
+        raise InputError("diffusers offers context parallelism on GPUs only; set context_parallel=1.")
     heads = transformer.config.num_attention_heads
     if heads % engine.tokens:
         raise InputError(f"context_parallel={engine.tokens} does not divide the {heads} attention heads.")
