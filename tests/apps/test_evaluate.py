@@ -55,7 +55,8 @@ def test_predictions_and_compare(here: Path) -> None:
     errors = {}
     for method in ("good", "bad"):
         pairs = [(Image.open(f"{method}/{n}.png"), Image.open(f"AIM-500/mask/{n}.png")) for n in "abc"]
-        errors[method] = [float(np.abs(np.subtract(*map(np.float64, pair))).mean() / 255) for pair in pairs]
+        arrays = [[np.asarray(image, np.float64) / 255 for image in pair] for pair in pairs]
+        errors[method] = [float(np.abs(pred - truth).mean()) for pred, truth in arrays]
     assert compared["mad"]["difference"] == pytest.approx(np.mean(errors["good"]) - np.mean(errors["bad"]))
     assert (compared["mad"]["wins"], compared["mad"]["losses"]) == (3, 0)
     good("aim500", "AIM-500", "--predictions", "bad", "-o", "aim-run")
@@ -114,7 +115,12 @@ def test_a_baseline_needs_no_model(here: Path) -> None:
 def test_completion_hands_pairs_to_the_judges(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = tiny.pipeline()
     loads: list[Any] = []
-    monkeypatch.setattr(omnialpha, "load", lambda name, **options: loads.append(name) or pipe, raising=False)
+
+    def load(name: str, **options: Any) -> omnialpha.OmniAlphaPipeline:
+        loads.append(name)
+        return pipe
+
+    monkeypatch.setattr(omnialpha, "load", load, raising=False)
     trees.save(trees.cutout(1), here / "fg.png")
     trees.save(trees.colours(5), here / "bg.png")
     line = {"id": "x", "foregrounds": ["fg.png"], "background": "bg.png", "captions": ["a disk"]}
