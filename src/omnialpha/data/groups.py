@@ -47,7 +47,7 @@ MIXTURE: Mixture = {
     "removal_trimap": (0.3, 0.1),
     "removal_precise_mask": (0.3, 0.1),
     "removal_rough_mask": (0.3, 0.1),
-    "decomposition_auto": (2.5, 0.6),
+    "decomposition_auto": (4.0, 0.6),
     "decomposition_alpha": (0.3,),
     "decomposition_trimap": (0.3,),
     "decomposition_precise_mask": (0.3,),

@@ -44,7 +44,7 @@ def nano_profile(config: JointConfig) -> Profile:
         vlm_area=config.vlm_area,
         grid=16,
         max_area=config.size**2,
-        steps=4,
+        steps=2,
         true_cfg_scale=1.0,
         clean_transparent=True,
     )
