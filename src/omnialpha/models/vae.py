@@ -71,7 +71,9 @@ def opaque_init(rgb_vae: Vae) -> Vae:
         alpha = torch.full_like(state[name].narrow(axis, 0, 1), fill)
         state[name] = torch.cat([state[name], alpha], dim=axis)
     rgba_vae.load_state_dict(state)
-    rgba_vae.to(rgb_vae.device, rgb_vae.dtype)
+    rgba_vae.to(rgb_vae.device)
+    if rgba_vae.dtype != rgb_vae.dtype:  # diffusers logs every change of dtype
+        rgba_vae.to(rgb_vae.dtype)
     return rgba_vae.train(rgb_vae.training)
 
 
