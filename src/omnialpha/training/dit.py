@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
@@ -154,6 +155,7 @@ class Denoiser(nn.Module):
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         dropped = [bool(torch.rand((), generator=g) < self._config.prompt_dropout) for g in generators]
         encoded = self._encoder(rows, dropped).to(self.transformer.device, self._dtype)
+        encoded = divisible(encoded, self._config.context_parallel)
         return flow_matching_losses(self.transformer, encoded, generators, self._config, self._profile), encoded.tasks
 
     @property
@@ -194,6 +196,24 @@ def flow_matching_losses(
     predicted_BSC = velocity(transformer, noisy_BSC, inputs_BSC, sigma_B, encoded.prompt, shapes)
     # All targets have the same number of tokens: the mean over everything is the mean over the m targets.
     return (predicted_BSC.float() - (noise_BSC - clean_BSC).float()).square().mean(dim=(1, 2))
+
+
+def divisible(encoded: Encoded, parts: int) -> Encoded:
+    """The batch with its prompts padded so that `parts` processes can share the tokens evenly.
+
+    Raises:
+        InputError: the pictures' tokens cannot be shared evenly.
+    """
+    layers = encoded.targets_BLCHW.shape[1] + (0 if encoded.inputs_BLCHW is None else encoded.inputs_BLCHW.shape[1])
+    rows, columns = encoded.targets_BLCHW.shape[-2:]
+    if (tokens := layers * rows * columns // PATCH**2) % parts:
+        raise InputError(f"{tokens} image tokens cannot be shared by {parts} processes; lower context_parallel.")
+    embeds_BTD, mask_BT = encoded.prompt
+    if missing := -embeds_BTD.shape[1] % parts:
+        real = torch.ones(embeds_BTD.shape[:2], dtype=torch.bool, device=embeds_BTD.device)
+        mask_BT = F.pad(real if mask_BT is None else mask_BT, (0, missing))
+        embeds_BTD = F.pad(embeds_BTD, (0, 0, 0, missing))
+    return dataclasses.replace(encoded, prompt=(embeds_BTD, mask_BT))
 
 
 def noise_level(config: DitConfig, generator: torch.Generator) -> Tensor:

@@ -203,10 +203,7 @@ def share_tokens(transformer: QwenImageTransformer2DModel, engine: Engine) -> No
         device, (engine.world, 1, engine.tokens), mesh_dim_names=("data", "ring", "ulysses")
     )
     try:
-        # "anything": the number of tokens need not be a multiple of the number of processes.
-        config = ContextParallelConfig(
-            ulysses_degree=engine.tokens, ulysses_anything=True, mesh=mesh["ring", "ulysses"]
-        )
+        config = ContextParallelConfig(ulysses_degree=engine.tokens, mesh=mesh["ring", "ulysses"])
         transformer.enable_parallelism(config=config)
     except (NotImplementedError, RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
