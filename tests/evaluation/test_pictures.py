@@ -93,6 +93,9 @@ def test_layers_of_a_folder_and_of_a_file(tmp_path: Path) -> None:
     LayerStack([Layer(image=Image.fromarray(layer)) for layer in layers]).save(tmp_path / "stack.ora")
     for path in (tmp_path / "stack", tmp_path / "stack.ora"):
         np.testing.assert_array_equal(read_layers(path, print, kind="target"), layers)
+    saved(np.zeros((2, 2, 4), np.uint8), tmp_path / "stack" / "0002.png")
+    with pytest.raises(ImageError, match=r"0002\.png: is of another size"):
+        read_layers(tmp_path / "stack", print, kind="target")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="no layers"):
         read_layers(tmp_path / "empty", print, kind="target")

@@ -47,7 +47,7 @@ def evaluate(
         out: Output folder; the same for all shards, or folders that are put together afterwards.
         shard: ``(k, n)``: the k-th of n parts, from 1.
         workers: Processes at once, each with a method of its own.
-        progress: Called with the number of cases done, after every batch.
+        progress: Called with the number of cases done: those that were done before, then after every batch.
 
     Returns:
         Whether all cases of the run have a record now, so that a report can be written.
@@ -63,7 +63,9 @@ def evaluate(
         raise InputError("workers, batch and limit are 1 or more")
     _claim(plan, out)
     worker = Worker(plan, out)
-    pending = [case.name for case in plan.cases[part - 1 :: parts] if not worker.is_done(case)]
+    mine = plan.cases[part - 1 :: parts]
+    pending = [case.name for case in mine if not worker.is_done(case)]
+    progress(len(mine) - len(pending))
     chunks = [pending[start : start + plan.batch] for start in range(0, len(pending), plan.batch)]
     if workers == 1 or len(chunks) < 2:
         for chunk in chunks:

@@ -120,13 +120,17 @@ def read_layers(path: Path, note: Note, *, kind: str) -> list[np.ndarray]:
         ``(H, W, 4)`` layers of one size, back to front.
 
     Raises:
-        ImageError: It holds no layers, or one cannot be read.
+        ImageError: It holds no layers, one cannot be read, or they differ in size.
     """
     if path.is_dir():
         files = picture_files(path)
         if not files:
             raise ImageError(f"{path}: holds no layers; expected 0000.png, 0001.png, … from back to front")
-        return [read_rgba(file, note, kind=kind) for file in files]
+        layers = [read_rgba(file, note, kind=kind) for file in files]
+        for file, layer in zip(files, layers, strict=True):
+            if layer.shape != layers[0].shape:
+                raise ImageError(f"{file}: is of another size than the layer {files[0].name}; put them on one canvas")
+        return layers
     stack = LayerStack.open(path)
     return [np.asarray(LayerStack([layer], stack.size).flatten()) for layer in stack]
 
