@@ -66,6 +66,8 @@ def train_dit(
     # 1. Build.
     torch.manual_seed(config.seed)  # the adapter's first weights
     engine = make_engine(config)
+    if data.cache is not None:
+        data.cache.check(pipeline)
     make_trainable(pipeline, config)
     validation = Validation(pipeline, data.held_out, config, engine.accelerator) if data.held_out else None
     for part in (pipeline.vae, pipeline.text_encoder) if data.cache is None else ():
