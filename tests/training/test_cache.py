@@ -107,6 +107,10 @@ def test_other_weights_invalidate_what_they_computed(pipeline, samples, tmp_path
     other = tiny.pipeline()
     with torch.no_grad():
         next(other.vae.parameters()).add_(0.1)
+    cache = Cache(tmp_path / "cache")
+    cache.check(pipeline)
+    with pytest.raises(InputError, match="made with another VAE; run"):
+        cache.check(other)
     report = build_cache(other, groups, tmp_path / "cache")
     assert (report.encoded, report.reused) == (latents, first.encoded - latents)
 

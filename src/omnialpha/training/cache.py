@@ -182,7 +182,29 @@ class Cache:
             Group(**{**group, "size": tuple(group["size"])}, items=[row.id for row in rows], draw=partial(_row, rows))
             for group, rows in zip(record["groups"], members, strict=True)
         ]
+        self._weights: dict[str, str] = record["weights"]
         self._store = TensorStore(folder)
+
+    def check(self, pipeline: OmniAlphaPipeline) -> None:
+        """Refuse to train a pipeline on what another one encoded.
+
+        Args:
+            pipeline: its VAE and VLM are hashed where they are: seconds for the largest.
+
+        Raises:
+            InputError: VAE, VLM, templates, picture sizes or the order of layers differ.
+        """
+        found = {
+            "VAE": (vae_fingerprint(pipeline), self._weights["vae"]),
+            "VLM": (vlm_fingerprint(pipeline), self._weights["vlm"]),
+            "layer order": (pipeline.profile.layer_order, self.layer_order),
+        }
+        differing = [name for name, (own, cached) in found.items() if own != cached]
+        if differing:
+            raise InputError(
+                f"{self._store.folder}: was made with another {' and '.join(differing)}; "
+                "run `omnialpha train cache` with the model to be trained"
+            )
 
     def collate(self, rows: Sequence[Row], dropped: Sequence[bool]) -> Encoded:
         """Read the tensors of a batch; like `encoding.encode`, without running a model.
