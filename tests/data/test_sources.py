@@ -12,7 +12,7 @@ from PIL import Image
 
 import corpus
 import trees
-from omnialpha.data.sources import SOURCES, Cell, read_alpha, read_cutouts, read_layers, read_mask, read_source, stream
+from omnialpha.data.sources import SOURCES, read_alpha, read_cutouts, read_layers, read_mask, read_source, stream
 from omnialpha.errors import ImageError, InputError, MissingExtraError
 from omnialpha.imaging import rgba
 
@@ -259,14 +259,15 @@ def test_layers_of_different_sizes_are_refused(tmp_path):
 
 
 def test_ober_reads_single_cells_of_a_parquet_file(tmp_path):
-    records = read_source("ober", trees.make_ober(tmp_path))
-    np.testing.assert_array_equal(read_mask(records[2]), trees.soft_disk(2) > 0.5)
-    found = rgba.read_array(stream(records[2].background))
+    records = {record.id: record for record in read_source("ober", trees.make_ober(tmp_path))}
+    record = records["OBER-Test-0002_0"]
+    np.testing.assert_array_equal(read_mask(record), trees.soft_disk(2) > 0.5)
+    found = rgba.read_array(stream(record.background))
     np.testing.assert_allclose(found[..., :3], trees.colours(102), atol=0.5 / 255 + 1e-6)
-    assert [record.background is None for record in records] == [False, False, False, True]
-    wild = Cell(file=records[3].mask.file, row=1, column="gt")
+    wild = records["OBER-Wild-0003_0"]
+    assert [key for key, each in records.items() if each.background is None] == [wild.id]
     with pytest.raises(ImageError, match=r"test-00000-of-00001\.parquet, row 1, gt: holds no picture"):
-        stream(wild)
+        stream(replace(wild.mask, column="gt"))
 
 
 def test_parquet_files_of_another_data_set_are_refused(tmp_path):

@@ -55,7 +55,7 @@ def read_source(name: str, root: str | Path, split: str | None = None) -> list[R
         split: Only this split; all of them by default.
 
     Returns:
-        Records in the order of their splits and ids.
+        Records in an order that only names decide.
 
     Raises:
         InputError: An unknown data set or split, or a tree that does not fit; the message says what was expected.

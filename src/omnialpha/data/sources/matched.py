@@ -121,7 +121,7 @@ def rord(root: Path) -> list[Record]:
     records = matched("rord", root)
     probes = records[:: max(1, len(records) // _PROBES)][:_PROBES]
     evidence = np.array([_white_is_object(record) for record in probes])
-    inverted = bool(evidence.sum() < 0)
+    inverted = bool(np.median(evidence) < 0)  # one odd triple must not outweigh the others
     against = int((evidence * (-1 if inverted else 1) <= 0).sum())
     level = logging.WARNING if against else logging.INFO
     logger.log(

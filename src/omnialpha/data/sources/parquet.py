@@ -46,7 +46,7 @@ def ober(root: Path) -> list[Record]:
                     mask=Cell(file=file, row=row, column="object_mask"),
                 )
             )
-    return records
+    return sorted(records, key=lambda record: record.id)  # the order of the files means nothing
 
 
 def prismlayers(root: Path) -> list[Record]:
@@ -153,7 +153,9 @@ def _columns(file: Path) -> list[str]:
 
 
 def _small_columns(file: Path, columns: list[str]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = require("pyarrow.parquet", _EXTRA).read_table(file, columns=columns).to_pylist()
+    """Rows of some columns; "input.path" reads that field of the pictures without their bytes."""
+    # Not `read_table`, which takes such a field out of its column, so that a missing picture looks like any other.
+    rows: list[dict[str, Any]] = require("pyarrow.parquet", _EXTRA).ParquetFile(file).read(columns=columns).to_pylist()
     return rows
 
 
