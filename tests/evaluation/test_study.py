@@ -247,10 +247,10 @@ def serve_and_vote(folder: Path, votes: range, end: signal.Signals) -> tuple[int
             for number in votes:
                 vote = {"position": number, "choice": CHOICES[number % 3], "revision": 1}
                 body = {"annotator": link[2], "votes": [vote]}
-                response = httpx2.post(f"{link[1]}/api/votes", json=body, trust_env=False, timeout=60)
+                response = httpx2.post(f"{link[1]}/api/votes", json=body, trust_env=False, timeout=200)
                 assert response.status_code == 200
             running.send_signal(end)
-            return running.wait(timeout=60), running.stdout.read()
+            return running.wait(timeout=200), running.stdout.read()
         finally:
             running.kill()
 
