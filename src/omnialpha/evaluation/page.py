@@ -47,7 +47,7 @@ nav { background: var(--soft); padding: .5rem 1rem; }
 def write_page(results: Results, plan: Plan, out: Path, *, side: int = 192) -> Path:
     """Write index.html, replacing an older one.
 
-    Images are sorted from worst to best by each task's metric, failures first. Pictures are made smaller, laid over a
+    Images are sorted from worst to best by each task's metric, failures first. Pictures are resized, laid over a
     checkerboard, and stored inside the page.
 
     Args:
@@ -187,6 +187,9 @@ def _difference(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 def _figure(label: str, pixels: np.ndarray, side: int) -> str:
     image = to_pil(pixels)
+    factor = side // max(image.size)
+    if factor > 1:  # small pictures by whole pixels, so that each can be seen
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     board = _checkerboard(image.size)
     board.alpha_composite(image)

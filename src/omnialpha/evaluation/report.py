@@ -71,11 +71,13 @@ def foot(results: Results) -> list[str]:
     """What has to be known beside the numbers: settings, conversions, failures, files that belong to no case."""
     settings, counts = results["settings"], results["counts"]
     rules, choices = settings["rules"], settings["choices"]
-    notes = [f"Data: {Path(settings['data']).name}, hash {results['hashes']['data']}; {_number(counts)}."]
+    notes = [f"Data: {_data_name(settings)}, hash {results['hashes']['data']}; {_number(counts)}."]
     chosen = ", ".join(f"{name}: {_plain(value)}" for name, value in choices.items() if value is not None)
     notes += [f"Choices: {chosen}."] if chosen else []
     region = "the trimap's unknown region" if rules["region"] == "trimap" else "the whole image"
-    notes.append(f"Scores at the {rules['size']} size; mattes by the {rules['convention']} convention over {region}.")
+    mattes = f"; mattes by the {rules['convention']} convention over {region}"
+    has_mattes = any(task["kind"] in ("matte", "cutout") for task in results["tasks"].values())
+    notes.append(f"Scores at the {rules['size']} size{mattes * has_mattes}.")
     if any("rgba_psnr" in task["means"]["native"] or task["kind"] == "generated" for task in results["tasks"].values()):
         notes.append("RGBA pictures: mean over the nine backgrounds of AlphaVAE's protocol.")
     notes += [f"{name}: not computed, {reason}." for name, reason in results["not_computed"].items()]
@@ -136,8 +138,8 @@ def _paper_table(results: Results, layout: Mapping[str, Any], size: str) -> Tabl
     rows.append([f"{results['method']['name']}{suffix}, this run", *cells])
     notes = [f"Rows without “this run” are the paper's own numbers (its Table {layout['number']})."]
     if results["benchmark"] in _FROM_MANIFEST and not results["settings"]["choices"].get("captions"):
-        data = Path(results["settings"]["data"]).name
-        notes.append(f"The paper's AlphaLayersTest has 100 samples of its own; this run's column is {data}.")
+        data = _data_name(results["settings"])
+        notes.append(f"The paper's AlphaLayersTest has 100 samples of its own; this run's numbers are on {data}.")
     if layout["number"] in (4, 5) and results["settings"]["rules"]["convention"] != "aim":
         notes.append("The paper's rows follow the aim convention: GRAD and CONN do not compare with this run's.")
     if layout["number"] == 3:
@@ -189,6 +191,12 @@ def _number_text(value: float) -> str:
     if abs(value) >= 1000:
         return f"{value:.0f}"
     return f"{value:.4g}" if value == 0 or abs(value) >= 1e-4 else f"{value:.2e}"
+
+
+def _data_name(settings: Mapping[str, Any]) -> str:
+    """The data without the way to it; a manifest with its folder, as most are called alike."""
+    data = Path(settings["data"])
+    return "/".join(data.parts[-2:]) if data.suffix else data.name
 
 
 def _plain(value: Any) -> str:
