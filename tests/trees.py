@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -192,7 +192,7 @@ def make_prismlayers(root: Path) -> Path:
     return root
 
 
-def _parallel(root: Path, names: tuple[str, ...], files: dict[str, Callable[[int], np.ndarray]]) -> Path:
+def _parallel(root: Path, names: tuple[str, ...], files: Mapping[str, Callable[[int], np.ndarray]]) -> Path:
     """Write one picture per name and pattern."""
     for seed, name in enumerate(names):
         for pattern, draw in files.items():
@@ -213,9 +213,9 @@ def _stored(array: np.ndarray, name: str | None = None) -> dict[str, object]:
     return {"bytes": stream.getvalue(), "path": name}
 
 
-def _write_parquet(rows: list[dict[str, object]], path: Path) -> None:
+def _write_parquet(rows: Sequence[Mapping[str, object]], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=1)
+    pq.write_table(pa.Table.from_pylist(list(rows)), path, row_group_size=1)

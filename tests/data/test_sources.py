@@ -5,6 +5,7 @@ import logging
 import shutil
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,11 @@ from PIL import Image
 
 import corpus
 import trees
-from omnialpha.data.sources import SOURCES, read_alpha, read_cutouts, read_layers, read_mask, read_source, stream
+from omnialpha.data.sources import SOURCES, Cell, read_alpha, read_cutouts, read_layers, read_mask, read_source, stream
 from omnialpha.errors import ImageError, InputError, MissingExtraError
 from omnialpha.imaging import rgba
 
-EXPECTED = {
+EXPECTED: dict[str, tuple[Any, dict[str, list[str]]]] = {
     "adobe": (trees.make_adobe, {"train": ["adobe-licensed-images-boy", "adobe-licensed-images-cat", "other-boy"],
                                  "test": ["adobe-licensed-images-net"]}),
     "aim500": (trees.make_aim500, {"test": ["o_01", "o_02"]}),
@@ -45,7 +46,7 @@ EXPECTED = {
 def test_every_layout_is_read(name, tmp_path):
     make, expected = EXPECTED[name]
     records = read_source(name, make(tmp_path))
-    found = {}
+    found: dict[str, list[str]] = {}
     for record in records:
         assert record.source == name
         found.setdefault(record.split, []).append(record.id)
@@ -262,10 +263,12 @@ def test_ober_reads_single_cells_of_a_parquet_file(tmp_path):
     records = {record.id: record for record in read_source("ober", trees.make_ober(tmp_path))}
     record = records["OBER-Test-0002_0"]
     np.testing.assert_array_equal(read_mask(record), trees.soft_disk(2) > 0.5)
+    assert isinstance(record.background, Cell)
     found = rgba.read_array(stream(record.background))
     np.testing.assert_allclose(found[..., :3], trees.colours(102), atol=0.5 / 255 + 1e-6)
     wild = records["OBER-Wild-0003_0"]
     assert [key for key, each in records.items() if each.background is None] == [wild.id]
+    assert isinstance(wild.mask, Cell)
     with pytest.raises(ImageError, match=r"test-00000-of-00001\.parquet, row 1, gt: holds no picture"):
         stream(replace(wild.mask, column="gt"))
 

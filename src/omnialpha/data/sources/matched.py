@@ -222,11 +222,11 @@ def _read_split(source: str, root: Path, split: Split) -> Iterator[Record]:
         if not needed[lead]:
             raise misfit(place / split.folders[lead], source, "pictures")
         for role in others:
-            if missing := _compare(place, leads, (split.folders[role], needed[role])):
-                raise InputError(f"{missing}; complete the download, or take them out of {split.folders[lead]}/")
+            if gap := _compare(place, leads, (split.folders[role], needed[role])):
+                raise InputError(f"{gap}; complete the download, or take them out of {split.folders[lead]}/")
         for role, found in extra.items():
-            if missing := _compare(place, leads, (split.optional[role], found)):
-                logger.warning("%s", missing)
+            if gap := _compare(place, leads, (split.optional[role], found)):
+                logger.warning("%s", gap)
         for stem in needed[lead]:
             found_pictures: dict[str, Any] = {role: found[stem] for role, found in needed.items()}
             found_pictures |= {role: found.get(stem) for role, found in extra.items()}
