@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import reduce
+from accelerate.utils import parse_flag_from_env, reduce
 from diffusers import AutoencoderKLQwenImage
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -105,7 +105,7 @@ def train_vae(config: VaeConfig, data: Data, folder: Path, *, held_out: Data | N
         CheckpointError: the RGB VAE or the weights of LPIPS are not there.
         OmniAlphaError: the loss is not a number any more.
     """
-    process = PartialState()
+    process = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # set by `accelerate launch --cpu`
     check_run(config, process)
     models = build_models(config, process.device)
     vae, discriminator = models.vae, models.discriminator
