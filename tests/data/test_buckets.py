@@ -51,6 +51,14 @@ def test_a_picture_is_cropped_around_its_centre_and_keeps_its_proportions() -> N
     np.testing.assert_array_equal(fitted[..., 0] > 0.5, np.pad(np.ones((10, 10), bool), 5))
 
 
+def test_any_size_fits_into_any_bucket() -> None:
+    # Rounding used to put the box of some of these outside the picture by 1e-14 pixels.
+    for side in range(1, 400, 7):
+        picture = Image.new("RGBA", (side, 1 + side * 7 // 11))
+        for size in ((48, 32), (272, 208), (16, 16)):
+            assert fit(picture, size).shape == (size[1], size[0], 4)
+
+
 def test_hidden_colours_do_not_bleed() -> None:
     pixels = np.zeros((32, 32, 4), np.uint8)
     pixels[..., :3] = (255, 0, 0)

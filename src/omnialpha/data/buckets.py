@@ -91,8 +91,9 @@ def fit(picture: Image.Image, size: Size) -> np.ndarray:
     """
     width, height = picture.size
     share = min(width / size[0], height / size[1])
-    left, top = (width - size[0] * share) / 2, (height - size[1] * share) / 2
-    box = (left, top, left + size[0] * share, top + size[1] * share)
+    # Bounded: rounding can put a box that spans the whole picture a hair outside of it.
+    left, top = max(0.0, (width - size[0] * share) / 2), max(0.0, (height - size[1] * share) / 2)
+    box = (left, top, min(width, left + size[0] * share), min(height, top + size[1] * share))
     # Premultiplied, or the hidden colours of transparent pixels would bleed into the edges.
     fitted = picture.convert("RGBa").resize(size, Image.Resampling.LANCZOS, box=box)
     return rgba.unpremultiply(np.asarray(fitted, dtype=np.float32) / np.float32(255))

@@ -62,8 +62,8 @@ def draw_batch(
 ) -> list[T]:
     """The batch of a step, or one process's part of it.
 
-    One group is drawn by weight and gives all rows. A group with items gives each of them once before any of them again,
-    in an order drawn anew each time round.
+    One group is drawn by weight and gives all rows. A group with items gives each of them once before any of them
+    again, in an order drawn anew each time round.
 
     Args:
         groups: of any source.
