@@ -158,6 +158,25 @@ def clip_pixels(image: Picture, side: int = _CLIP_SIDE) -> np.ndarray:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
+def as_module(extractor: Extractor) -> "torch.nn.Module":
+    """Wrap an extractor for libraries that want a module, as torchmetrics' FrechetInceptionDistance(feature=…) does.
+
+    Args:
+        extractor: Any of this module, or any other callable of its kind.
+
+    Returns:
+        Module from RGB pictures, ``(B, 3, H, W)`` ``uint8`` or floats in [0, 1], to ``(B, D)`` on the same device.
+    """
+    import torch
+
+    class Features(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            pictures = images.movedim(1, -1).cpu().numpy()
+            return torch.from_numpy(np.stack([extractor(each) for each in pictures])).to(images.device)
+
+    return Features()
+
+
 def weights_file(path: str | Path, needed: str) -> Path:
     """A file of weights that is there.
 
