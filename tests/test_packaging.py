@@ -88,8 +88,8 @@ def test_wheel_holds_code_checkpoint_and_licence() -> None:
     from hatchling.builders.wheel import WheelBuilder
 
     files = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
-    assets = (ROOT / "src" / "omnialpha" / "assets").rglob("*")
-    needed = [*SOURCES, *(path for path in assets if path.is_file())]
+    package = (ROOT / "src" / "omnialpha").rglob("*")  # code, weights, pages, tables
+    needed = [path for path in package if path.is_file() and "__pycache__" not in path.parts]
     assert files >= {path.relative_to(ROOT / "src").as_posix() for path in needed}
 
 
