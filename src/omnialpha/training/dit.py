@@ -35,7 +35,7 @@ from omnialpha.training.optim import Average, make_optimizers
 from omnialpha.training.prepare import Engine, make_engine, make_trainable, share_tokens
 from omnialpha.training.progress import Progress
 from omnialpha.training.result import write_config, write_result
-from omnialpha.training.state import gather, load_state, logger, save_state, shard_like, warmup_and_cooldown
+from omnialpha.training.state import resume, save_state, snapshot, warmup_and_cooldown
 from omnialpha.training.validation import Validation
 
 Encoder = Callable[[Sequence[Any], Sequence[bool]], Encoded]
@@ -69,7 +69,8 @@ def train_dit(
     if data.cache is not None:
         data.cache.check(pipeline)
     make_trainable(pipeline, config)
-    validation = Validation(pipeline, data.held_out, config, engine.accelerator) if data.held_out else None
+    validates = bool(data.held_out and config.validate_every)
+    validation = Validation(pipeline, data.held_out, config, engine.accelerator) if validates else None
     for part in (pipeline.vae, pipeline.text_encoder) if data.cache is None else ():
         part.to(engine.accelerator.device)
     encoder: Encoder = partial(encode, pipeline) if data.cache is None else data.cache.collate
@@ -78,7 +79,7 @@ def train_dit(
     share_tokens(pipeline.transformer, engine)
     parameters = trained(denoiser)
     average = Average(parameters, config.ema_decay)
-    first = _resume(folder, config, parameters, average, optimizers)
+    first = resume(folder, config, parameters, average, optimizers)
     main = engine.accelerator.is_main_process
     if main:
         write_config(config, folder)
@@ -122,17 +123,16 @@ def train_dit(
                 progress.scalars({f"validation/{name}": value for name, value in scores.items()}, done)
                 progress.figure("validation", page, done)
             if done % config.save_every == 0 or done == config.steps:
-                state = gather(_state(config, parameters, average, optimizers))
+                state = snapshot(config, parameters, average, optimizers)
                 if main:
                     save_state(folder, done, state, keep=config.keep)
 
     # 4. Result.
-    with average.swapped():
-        pipeline.transformer.eval()
-        pipeline.text_encoder.eval()
-        write_result(pipeline, config, folder, origin, engine.accelerator)
-        engine.accelerator.wait_for_everyone()
-        average.values.clear()  # leave the averaged weights in place
+    average.settle()
+    pipeline.transformer.eval()
+    pipeline.text_encoder.eval()
+    write_result(pipeline, config, folder, origin, engine.accelerator)
+    engine.accelerator.wait_for_everyone()
     return pipeline
 
 
@@ -265,46 +265,3 @@ def _backward(
             engine.accelerator.backward(losses_B.sum() * (engine.tokens / len(rows)))
         results += zip(tasks, losses_B.tolist(), strict=True)
     return results
-
-
-def _state(
-    config: DitConfig, parameters: dict[str, nn.Parameter], average: Average, optimizers: Sequence[Any]
-) -> dict[str, Any]:
-    return {
-        "config": dataclasses.asdict(config),
-        "model": dict(parameters),
-        "average": average.values,
-        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-    }
-
-
-def _resume(
-    folder: Path,
-    config: DitConfig,
-    parameters: dict[str, nn.Parameter],
-    average: Average,
-    optimizers: Sequence[Any],
-) -> int:
-    """Take up the newest checkpoint; the number of steps done, 0 when there is none."""
-    state = load_state(folder)
-    if state is None:
-        return 0
-    settings = dataclasses.asdict(config)
-    changed = [f"{name} {old!r} → {settings[name]!r}" for name, old in state["config"].items() if settings[name] != old]
-    logger.info("resuming after step %d%s", state["step"], f"; changed: {', '.join(changed)}" if changed else "")
-    if state["model"].keys() != parameters.keys() or bool(state["average"]) != bool(average.values):
-        raise InputError(f"{folder}: its checkpoint is of another model; choose another folder or the same settings.")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(shard_like(state["model"][name], parameter))
-            if average.values:
-                average.values[name].copy_(shard_like(state["average"][name], parameter))
-    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-        held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        for index, values in saved["state"].items():
-            for key, value in values.items():
-                if isinstance(value, Tensor) and value.shape == held[index].shape:
-                    values[key] = shard_like(value, held[index])
-        optimizer.load_state_dict(saved)
-    step: int = state["step"]
-    return step

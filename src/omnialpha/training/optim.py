@@ -127,6 +127,11 @@ class Average:
         finally:
             self._swap()
 
+    def settle(self) -> None:
+        """Leave the averaged values in place for good; the average is over."""
+        self._swap()
+        self.values.clear()
+
     @torch.no_grad()
     def _swap(self) -> None:
         for name, value in self.values.items():

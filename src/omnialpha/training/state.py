@@ -6,17 +6,23 @@ data: each is a pure function of (seed, step), so a resumed run repeats exactly 
 done, on any number of processes.
 """
 
+import dataclasses
 import logging
 import math
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
 
+from omnialpha.errors import InputError
 from omnialpha.imaging.files import atomic_write
+from omnialpha.training.dit_config import DitConfig
+from omnialpha.training.optim import Average
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +58,59 @@ def _damage(file: Path) -> str | None:
     except (OSError, zipfile.BadZipFile) as error:
         return str(error)
     return None if entry is None else f"wrong checksum of {entry}"
+
+
+def snapshot(
+    config: DitConfig, parameters: Mapping[str, Tensor], average: Average, optimizers: Sequence[Optimizer]
+) -> dict[str, Any]:
+    """The state of a stage-2 run as whole tensors on the CPU; where weights are sharded all processes call this."""
+    return {
+        "config": dataclasses.asdict(config),
+        "model": gather(dict(parameters)),
+        "average": gather(average.values),
+        "optimizers": gather([optimizer.state_dict() for optimizer in optimizers]),
+    }
+
+
+def resume(
+    folder: Path,
+    config: DitConfig,
+    parameters: Mapping[str, Tensor],
+    average: Average,
+    optimizers: Sequence[Optimizer],
+) -> int:
+    """Take up the newest checkpoint of a stage-2 run, in place.
+
+    Returns:
+        The number of steps done, 0 when there is no checkpoint.
+
+    Raises:
+        InputError: the checkpoint is of another model.
+    """
+    state = load_state(folder)
+    if state is None:
+        return 0
+    settings = dataclasses.asdict(config)
+    changed = [
+        f"{name} {old!r} → {settings.get(name)!r}" for name, old in state["config"].items() if settings.get(name) != old
+    ]
+    logger.info("resuming after step %d%s", state["step"], f"; changed: {', '.join(changed)}" if changed else "")
+    if state["model"].keys() != parameters.keys() or bool(state["average"]) != bool(average.values):
+        raise InputError(f"{folder}: its checkpoint is of another model; choose another folder or the same settings.")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(shard_like(state["model"][name], parameter))
+            if average.values:
+                average.values[name].copy_(shard_like(state["average"][name], parameter))
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for index, values in saved["state"].items():
+            for key, value in values.items():
+                if isinstance(value, Tensor) and value.shape == held[index].shape:
+                    values[key] = shard_like(value, held[index])
+        optimizer.load_state_dict(saved)
+    step: int = state["step"]
+    return step
 
 
 def gather(value: Any) -> Any:
