@@ -4,11 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 from scipy import linalg
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from omnialpha.errors import InputError
 from omnialpha.evaluation.generation import (
@@ -133,6 +135,17 @@ def test_psnr_and_ssim(pred: np.ndarray, target: np.ndarray) -> None:
     assert (psnr(pred, pred), ssim(pred, pred)) == (float("inf"), 1.0)
     assert ssim(pred, target) == pytest.approx(_literal_ssim(pred / 255, target / 255), abs=1e-9)
     assert -1 <= ssim(pred, target) <= 1
+
+
+def test_psnr_and_ssim_equal_torchmetrics() -> None:
+    rng = np.random.default_rng(4)
+    target = rng.uniform(0, 1, (40, 33, 3))
+    pred = np.clip(target + rng.normal(0, 0.1, target.shape), 0, 1)
+    batch = [torch.from_numpy(image).movedim(-1, 0)[None] for image in (pred, target)]
+    assert psnr(pred, target) == pytest.approx(float(peak_signal_noise_ratio(*batch, data_range=1.0)), rel=1e-6)
+    _, local = structural_similarity_index_measure(*batch, data_range=1.0, return_full_image=True)
+    inside = local[..., 5:-5, 5:-5]  # torchmetrics mirrors the picture at its border; the paper's windows fit into it
+    assert ssim(pred, target) == pytest.approx(float(inside.mean()), rel=1e-6)
 
 
 def _literal_ssim(p: np.ndarray, g: np.ndarray) -> float:
