@@ -77,8 +77,8 @@ def perceptual_distance(name: str, folder: str | Path, device: str = "cpu") -> D
         names = ", ".join((*LPIPS_FILES, "gradient_proxy"))
         raise InputError(f"perceptual: expected one of {names}, got {name!r}.")
     backbone: Literal["alex", "vgg"] = "vgg" if name == "lpips_vgg" else "alex"
-    files = [Path(folder) / file for file in LPIPS_FILES[name]]
-    return LPIPS(*files, backbone, device).distances
+    backbone_file, heads_file = (Path(folder) / file for file in LPIPS_FILES[name])
+    return LPIPS(backbone_file, heads_file, backbone, device).distances
 
 
 def gradient_proxy(pred_B3HW: Tensor, target_B3HW: Tensor) -> Tensor:
