@@ -160,7 +160,7 @@ def nano_joint() -> JointConfig:
         lora_rank=0,
         train_text_encoder=True,
         quantize="no",
-        steps=2400,
+        steps=2600,
         batch_size=128,
         batch_tokens=3072,
         accumulate=1,
