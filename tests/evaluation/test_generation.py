@@ -141,9 +141,9 @@ def test_psnr_and_ssim_equal_torchmetrics() -> None:
     rng = np.random.default_rng(4)
     target = rng.uniform(0, 1, (40, 33, 3))
     pred = np.clip(target + rng.normal(0, 0.1, target.shape), 0, 1)
-    batch = [torch.from_numpy(image).movedim(-1, 0)[None] for image in (pred, target)]
-    assert psnr(pred, target) == pytest.approx(float(peak_signal_noise_ratio(*batch, data_range=1.0)), rel=1e-6)
-    _, local = structural_similarity_index_measure(*batch, data_range=1.0, return_full_image=True)
+    p, g = (torch.from_numpy(image).movedim(-1, 0)[None] for image in (pred, target))
+    assert psnr(pred, target) == pytest.approx(float(peak_signal_noise_ratio(p, g, data_range=1.0)), rel=1e-6)
+    _, local = structural_similarity_index_measure(p, g, data_range=1.0, return_full_image=True)
     inside = local[..., 5:-5, 5:-5]  # torchmetrics mirrors the picture at its border; the paper's windows fit into it
     assert ssim(pred, target) == pytest.approx(float(inside.mean()), rel=1e-6)
 
