@@ -81,7 +81,7 @@ class _Model:
             from omnialpha.checkpoints import fingerprint
 
             s = self._settings
-            _quieten_dependencies()
+            quieten_dependencies()
             try:
                 pipe = omnialpha.load(s.model, adapter=s.adapter, device=s.device, dtype=s.dtype)
             except Exception as error:
@@ -179,7 +179,7 @@ def _show_notes(*, quiet: bool) -> None:
     logging.getLogger("omnialpha").setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-def _quieten_dependencies() -> None:
+def quieten_dependencies() -> None:
     """Keep the libraries below to errors: their hints and bars are about their insides, not about the user's job."""
     import diffusers
     import transformers

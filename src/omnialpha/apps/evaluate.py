@@ -244,6 +244,7 @@ def _run(
     """Evaluate, report, and exit with 1 when some cases failed."""
     from tqdm import tqdm
 
+    from omnialpha.apps.batch import quieten_dependencies
     from omnialpha.evaluation.harness import evaluate
     from omnialpha.evaluation.page import write_page
     from omnialpha.evaluation.plan import Plan, Source
@@ -252,9 +253,9 @@ def _run(
     from omnialpha.evaluation.scoring import Networks, Rules
     from omnialpha.evaluation.tables import text
 
-    names = ("inception", "clip", "lpips", "lpips_backbone", "lpips_net")
-    networks: dict[str, Any] = {name: getattr(scoring, name) for name in names}
-    rules: dict[str, Any] = {name: getattr(scoring, name) for name in ("size", "convention", "region")}
+    options = vars(scoring)
+    networks = {name: options[name] for name in ("inception", "clip", "lpips", "lpips_backbone", "lpips_net")}
+    rules = {name: options[name] for name in ("size", "convention", "region")}
     plan = Plan(
         benchmark=benchmark,
         data=data,
@@ -265,6 +266,8 @@ def _run(
         limit=scoring.limit,
         batch=scoring.batch,
     )
+    if origin.model is not None:
+        quieten_dependencies()
     out = scoring.out or Path(f"eval-{benchmark}")
     part = _shard(scoring.shard)
     with tqdm(total=len(plan.cases[part[0] - 1 :: part[1]]), unit="case", disable=None, file=sys.stderr) as bar:

@@ -142,6 +142,9 @@ def _paper_table(results: Results, layout: Mapping[str, Any], size: str) -> Tabl
         notes.append(f"The paper's AlphaLayersTest has 100 samples of its own; this run's numbers are on {data}.")
     if layout["number"] in (4, 5) and results["settings"]["rules"]["convention"] != "aim":
         notes.append("The paper's rows follow the aim convention: GRAD and CONN do not compare with this run's.")
+    if layout["number"] in (4, 5):
+        sizes = {"×".join(map(str, results["tasks"][task]["median_size"].get(size) or ["?"])) for task in tasks}
+        notes.append(f"SAD, GRAD and CONN grow with the number of pixels: this run's median is {', '.join(sizes)}.")
     if layout["number"] == 3:
         notes.append("Win rates come from `omnialpha eval judge` or `omnialpha eval study`.")
     columns = ("Method", *(_column(metric) for group in groups for metric in group["columns"]))
