@@ -87,7 +87,8 @@ def main() -> None:
             print(row, flush=True)
     result = {
         "command": " ".join(["python", *sys.argv]),
-        "hardware": f"{platform.machine()}, one core, shared with other work; processor time, median of {options.rounds} rounds",
+        "hardware": f"{platform.machine()}, one core, shared with other work; processor time",
+        "rounds": options.rounds,
         "numpy": np.__version__,
         "opencv": cv2.__version__,
         "scipy": scipy.__version__,
