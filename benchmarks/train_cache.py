@@ -134,6 +134,7 @@ def main() -> None:
         "command": " ".join(["python", *sys.argv]),
         "hardware": f"{processor}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
+        "pictures_on_disk": [options.file_side, options.file_side],
         "model": "nano, LoRA of rank 8, 64 x 64, batch 8, float32",
         **{
             clock: comparison({name: [pair[place] for pair in pairs] for name, pairs in rates.items()})
