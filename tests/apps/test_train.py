@@ -88,7 +88,7 @@ def test_broken_files_are_listed_before_the_first_step_or_skipped(tmp_path) -> N
 def test_the_nano_run_goes_from_corpora_to_a_scored_checkpoint(tmp_path) -> None:
     """runs/nano_cpu.sh for real, with few steps on a tiny corpus."""
     environment = os.environ | {
-        "OMNIALPHA_CORPORA": str(make_corpus(tmp_path / "corpora")), "OMNIALPHA_COUNT": "1", "PYTHON": sys.executable,
+        "OMNIALPHA_CORPORA": str(make_corpus(tmp_path / "corpora")), "OMNIALPHA_COUNT": "4", "PYTHON": sys.executable,
         "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     out = tmp_path / "nano"
