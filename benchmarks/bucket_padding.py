@@ -149,7 +149,7 @@ def main() -> None:
                     measured = encode(pipeline, examples, [False] * len(examples)).padding
                     assert abs(measured - padding(drawn[-1:])) < 1e-9, (measured, padding(drawn[-1:]))
             stream = [row for batch in drawn for row in batch]
-            np.random.default_rng(0).shuffle(stream)  # type: ignore[arg-type]
+            np.random.default_rng(0).shuffle(stream)
             naive = [stream[start : start + options.batch_size] for start in range(0, len(stream), options.batch_size)]
             results[f"{side} x {side}"] = {
                 "padding": round(padding(drawn), 4),
