@@ -64,7 +64,7 @@ def paper_vae() -> VaeConfig:
         num_res_blocks=2,
         steps=32_000,
         batch_size=16,
-        micro_batch=2,
+        micro_batch=1,
         crop=1024,
         zooms=(1,),
         recolour=False,
