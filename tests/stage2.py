@@ -18,6 +18,7 @@ from omnialpha.training.data import open_data
 from omnialpha.training.dit import train_dit
 from omnialpha.training.dit_config import DitConfig
 from omnialpha.training.recipes import nano_joint, paper_dit
+from omnialpha.training.state import load_state
 
 SMALL = {
     "steps": "4", "batch_size": "4", "size": "32", "warmup": "0", "mixed_precision": "no", "checkpointing": "false",
@@ -41,6 +42,13 @@ def train(corpora: Path, folder: Path, config: DitConfig, pipeline: OmniAlphaPip
     pipeline = pipeline or tiny.pipeline()
     data = open_data(corpora, config, grid=16, held_out=None, skip_broken=False)
     return train_dit(config, pipeline, data, folder, origin={"base": "tiny", "data": "corpus"})
+
+
+def saved(folder: Path) -> dict[str, Any]:
+    """The newest checkpoint, which is there."""
+    state = load_state(folder)
+    assert state is not None
+    return state
 
 
 def process(function: Callable[[], None], rank: int = 0, world: int = 1, port: int = 0) -> Any:

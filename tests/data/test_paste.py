@@ -29,11 +29,12 @@ def test_samples_are_whole_scenes_and_the_test_split_shares_no_picture(folders) 
     samples = read_manifest(file)
     assert [sample.split for sample in samples] == (["test"] + ["train"] * 9) * 2
     assert {len(sample.foregrounds) for sample in samples} == {1, 2}
-    captions = {sample.split: set() for sample in samples}
+    captions: dict[str, set[str]] = {sample.split: set() for sample in samples}
     for sample in samples:
         captions[sample.split] |= set(sample.captions)
         scene = read_scene(sample, (32, 32))
         composite = scene.background
+        assert composite is not None
         for layer in reversed(scene.foregrounds):
             composite = composite_over(layer, composite)
         np.testing.assert_allclose(composite, scene.composite, atol=2 / 255)

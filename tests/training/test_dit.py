@@ -20,8 +20,7 @@ from omnialpha.training.dit import Denoiser, flow_matching_losses, learning_rate
 from omnialpha.training.encoding import encode
 from omnialpha.training.nano import build_pipeline, train_tokenizer
 from omnialpha.training.prepare import make_trainable
-from omnialpha.training.state import load_state
-from stage2 import lora_config, nano_config, process, train
+from stage2 import lora_config, nano_config, process, saved, train
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +136,7 @@ def test_parts_of_a_batch_add_up_to_the_batch(corpora, tmp_path) -> None:
     for parts in ("1", "3"):
         config = lora_config(accumulate=parts, steps="2", optimizer="adamw", ema_decay="0")
         train(corpora, tmp_path / parts, config)
-        weights.append(load_state(tmp_path / parts)["model"])
+        weights.append(saved(tmp_path / parts)["model"])
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-5)
 
@@ -171,7 +170,7 @@ def test_two_processes_give_the_curve_of_one(corpora, tmp_path, name, changes) -
         assert one["samples"] == two["samples"]
         for key in {key for key in one if key.startswith("loss")} | {"norm"}:
             assert two[key] == pytest.approx(one[key], rel=1e-3), key
-    weights = [load_state(tmp_path / folder)["model"] for folder in ("one", "two")]
+    weights = [saved(tmp_path / folder)["model"] for folder in ("one", "two")]
     for key, value in weights[0].items():
         torch.testing.assert_close(weights[1][key], value, rtol=1e-2, atol=1e-4)
 
@@ -185,6 +184,6 @@ def test_training_from_scratch_saves_a_pipeline_that_load_opens(corpora, tmp_pat
     image = np.zeros((40, 40, 3), np.uint8)
     stack = loaded(task="decomposition_auto", images=[image], num_inference_steps=2, seed=0).stacks[0]
     assert [layer.image.size for layer in stack] == [(40, 40)] * 2
-    average = load_state(tmp_path)["average"]
+    average = saved(tmp_path)["average"]
     for name, value in loaded.transformer.state_dict().items():
         torch.testing.assert_close(value, average[f"transformer.{name}"])

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from corpus import make_corpus
 from omnialpha.errors import InputError
-from omnialpha.training.state import load_state, save_state
-from stage2 import lora_config, nano_config, process, train
+from omnialpha.training.state import save_state
+from stage2 import lora_config, nano_config, process, saved, train
 from tiny import rgba_vae
 
 STEPS = 6
@@ -26,7 +27,7 @@ def newest(folder: Path) -> int:
     return max((int(file.stem.split("-")[1]) for file in folder.glob("step-*.pt")), default=0)
 
 
-def assert_same(first: object, second: object, where: str = "") -> None:
+def assert_same(first: Any, second: Any, where: str = "") -> None:
     assert type(first) is type(second), where
     if isinstance(first, dict):
         assert first.keys() == second.keys(), where
@@ -57,7 +58,7 @@ def test_killed_at_several_steps_and_resumed_to_the_same_bits(corpora, tmp_path)
         child.join()
         assert newest(tmp_path / "killed") < STEPS
     run("killed")
-    whole, resumed = load_state(tmp_path / "whole"), load_state(tmp_path / "killed")
+    whole, resumed = saved(tmp_path / "whole"), saved(tmp_path / "killed")
     assert whole["step"] == STEPS
     # Weights, average, the optimiser's states and steps, settings, position.
     assert_same(whole, resumed)
@@ -80,7 +81,7 @@ def test_a_run_from_scratch_resumes_to_the_same_bits(corpora, tmp_path) -> None:
     run("whole", "3")
     run("parts", "1")
     run("parts", "3")
-    assert_same(load_state(tmp_path / "whole"), load_state(tmp_path / "parts"))
+    assert_same(saved(tmp_path / "whole"), saved(tmp_path / "parts"))
 
 
 def test_another_model_is_not_resumed(corpora, tmp_path) -> None:
@@ -101,8 +102,8 @@ def test_a_torn_or_damaged_state_is_passed_over_and_can_be_written_again(tmp_pat
     else:
         content[len(content) // 2] ^= 1  # in the middle of the numbers
     file.write_bytes(content)
-    state = load_state(tmp_path)
+    state = saved(tmp_path)
     assert state["step"] == 2
     assert "step-00000003.pt" in caplog.text
     save_state(tmp_path, 3, {"model": torch.zeros(1)}, keep=2)
-    assert load_state(tmp_path)["step"] == 3
+    assert saved(tmp_path)["step"] == 3

@@ -224,7 +224,7 @@ def _anchors(rng: np.random.Generator, count: int) -> Sequence[tuple[float, floa
 
 
 def _draw_background(corpus: Stock, rng: np.random.Generator, size: int) -> tuple[str, np.ndarray]:
-    backdrop = corpus.backdrops[rng.integers(len(corpus.backdrops))]
+    backdrop = corpus.backdrops[int(rng.integers(len(corpus.backdrops)))]
     width, height = backdrop.image.size
     side = rng.uniform(0.4, 1.0) * min(width, height)
     left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)

@@ -1,5 +1,6 @@
 """What the commands call DATA: a folder of prepared corpora, a manifest, the authors' listing, or a cache of either."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,9 +106,9 @@ def held_out_examples(path: Path, config: DitConfig, grid: int, *, skip_broken: 
     if path.suffix == ".jsonc":  # its lines are of whatever task they are
         by_task = [groups_of(found, path, config.size, grid)]
     else:
-        served = VALIDATED
+        served: Sequence[str] = VALIDATED
         if not isinstance(found, Corpus):
-            served = tuple(name for name in VALIDATED if any(serves(sample, TASKS[name]) for sample in found))
+            served = [name for name in VALIDATED if any(serves(sample, TASKS[name]) for sample in found)]
         by_task = [groups_of(found, path, config.size, grid, {name: (1.0,)}) for name in served]
     return [
         example

@@ -79,8 +79,10 @@ def model_card(config: DitConfig, folder: Path, origin: Mapping[str, str]) -> st
     kind = "adapter" if config.lora_rank else "pipeline"
     settings = dataclasses.asdict(config)
     records = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
-    last = next((record for record in reversed(records) if "loss" in record), {})
-    scored = next((r for r in reversed(records) if any(name.startswith("validation/") for name in r)), {})
+    last: dict[str, float] = next((record for record in reversed(records) if "loss" in record), {})
+    scored: dict[str, float] = next(
+        (r for r in reversed(records) if any(name.startswith("validation/") for name in r)), {}
+    )
     call = f'"{origin["base"]}", adapter="{folder.name}/adapter"' if config.lora_rank else f'"{folder.name}/pipeline"'
     lines = [
         "---",
