@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from accelerate.hooks import ModelHook, add_hook_to_module  # type: ignore[import-untyped]
+from accelerate.hooks import ModelHook, add_hook_to_module
 from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from safetensors.torch import load_file, save_file

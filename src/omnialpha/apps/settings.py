@@ -112,7 +112,9 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
         A function whose signature Typer reads: the command's own options, then those of each record.
     """
     hints = get_type_hints(command, include_extras=True)
-    own, shared, records = [], [], {}
+    own: list[inspect.Parameter] = []
+    shared: list[inspect.Parameter] = []
+    records: dict[str, Any] = {}
     for name, parameter in inspect.signature(command).parameters.items():
         record = hints[name]
         if not is_dataclass(record):
