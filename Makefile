@@ -1,5 +1,5 @@
 # make demo   install into .venv and run the main job on the shipped pictures; results in demo/
-# make test   the whole test suite, offline
+# make test   the whole test suite, offline, a file at a time on each core
 # make lint   formatting, lint rules, import directions, types
 # make docs   the generated pages and the README's picture
 # All need Python 3.11 or newer and nothing else; PYTHON=… chooses another interpreter.
@@ -13,7 +13,7 @@ demo: .venv/.installed
 	$(BIN)/python examples/demo.py
 
 test: .venv/.installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 lint: .venv/.installed
 	$(BIN)/ruff format --check .
