@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -19,6 +21,13 @@ from corpus import make_corpus
 from omnialpha.apps.cli import app
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _subnormal_numbers() -> Iterator[None]:
+    """The commands let the processor flush tiny numbers to zero: other tests of this process must not inherit that."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 def cli(*arguments: object, code: int = 0) -> str:
