@@ -64,14 +64,34 @@ def squared_difference(
     for top in range(0, height, BLOCK):  # a block of rows stays in the processor's cache through all that follows
         rows = min(BLOCK, height - top)
         block = slice(top, top + rows + 2 * radius)
-        p, g = (_steps(matte[block], scale) for matte, scale in zip((pred, target), scales, strict=True))
+        blocks = pred[block], target[block]
+        uneven = np.flatnonzero(_uneven(blocks[0], radius) | _uneven(blocks[1], radius))
+        if not len(uneven):
+            continue
+        p, g = (_steps(_windows(matte, radius)[uneven], scale) for matte, scale in zip(blocks, scales, strict=True))
         total = _gradient(p[0] + g[0], p[1] + g[1], smooth, steps)
         delta = _gradient(p[0] - g[0], p[1] - g[1], smooth, steps)
         difference = _difference(total, delta)
         if region is not None:
             inside[:rows, :width] = region[top : top + rows]
-        difference *= inside[:rows].reshape(rows, -1, BLOCK).swapaxes(0, 1)
+        difference *= _windows(inside[:rows], 0)[uneven]
         result += float(np.vdot(difference, difference))
+    return result
+
+
+def _windows(block: np.ndarray, radius: int) -> np.ndarray:
+    """Overlapping squares of some rows: ``(rows, W + 2·radius)`` to a view ``(W / BLOCK, rows, BLOCK + 2·radius)``."""
+    rows, width = block.shape
+    shape = ((width - 2 * radius) // BLOCK, rows, BLOCK + 2 * radius)
+    row, column = block.strides
+    # sliding_window_view would do, at several times the cost.
+    return np.ndarray(shape, block.dtype, block, strides=(BLOCK * column, row, column))
+
+
+def _uneven(block: np.ndarray, radius: int) -> np.ndarray:
+    """Which windows hold more than one value, ``(W / BLOCK,)``: over the others no gradient needs to be taken."""
+    low, high = (_windows(extreme[None], radius)[:, 0] for extreme in (block.min(axis=0), block.max(axis=0)))
+    result: np.ndarray = low.min(axis=1) != high.max(axis=1)
     return result
 
 
@@ -83,34 +103,25 @@ def _band(taps: np.ndarray) -> np.ndarray:
     return band
 
 
-def _steps(matte: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+def _steps(windows: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Differences of neighbours along rows and along columns, ``float32``."""
-    if matte.dtype == np.uint8:
-        matte = matte.astype(np.float32)  # differences of bytes are exact in single precision
-    across, down = ((matte[:, 1:] - matte[:, :-1]), (matte[1:] - matte[:-1]))
+    if windows.dtype == np.uint8:
+        windows = windows.astype(np.float32)  # differences of bytes are exact in single precision
     factor = np.float32(scale)
-    return across.astype(np.float32, copy=False) * factor, down.astype(np.float32, copy=False) * factor
+    across = (windows[..., 1:] - windows[..., :-1]).astype(np.float32, copy=False)
+    down = (windows[:, 1:] - windows[:, :-1]).astype(np.float32, copy=False)
+    return across * factor, down * factor
 
 
 def _gradient(
     across: np.ndarray, down: np.ndarray, smooth: np.ndarray, steps: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both derivatives of some rows from the differences of neighbours, two ``(W / BLOCK, rows, BLOCK)``."""
-    rows = across.shape[0] - smooth.shape[1] + BLOCK
+    """Both derivatives of windows from the differences of neighbours, two ``(windows, rows, BLOCK)``."""
+    rows = across.shape[1] - smooth.shape[1] + BLOCK
     return (
-        _filtered(smooth[:rows, : across.shape[0]] @ across, steps),
-        _filtered(steps[:rows, : down.shape[0]] @ down, smooth),
+        smooth[:rows, : across.shape[1]] @ across @ steps.T,
+        steps[:rows, : down.shape[1]] @ down @ smooth.T,
     )
-
-
-def _filtered(block: np.ndarray, band: np.ndarray) -> np.ndarray:
-    """Filter along rows, ``(rows, W + taps − 1)`` to ``(W / BLOCK, rows, BLOCK)``."""
-    rows, width = block.shape
-    # The windows overlap; sliding_window_view would do, at several times the cost of the product.
-    shape = ((width - band.shape[1]) // BLOCK + 1, rows, band.shape[1])
-    windows = np.ndarray(shape, block.dtype, block, strides=(BLOCK * block.itemsize, *block.strides))
-    result: np.ndarray = windows @ band.T
-    return result
 
 
 def _difference(total: tuple[np.ndarray, np.ndarray], delta: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
