@@ -42,6 +42,8 @@ def test_the_result_loads_in_half_the_size_and_says_where_it_came_from(runs, tmp
     assert "| foreground | tests | CC0-1.0 | train | 4 |" in card
     assert "| vae | 30 | steps 30, seed 5 |" in card
     assert "loss 0.1235" in card
+    texts = [file.read_text() for kind in ("*.json", "*.md") for file in (tmp_path / "nano").rglob(kind)]
+    assert not any(str(tmp_path) in text for text in texts)
 
 
 def test_a_checkpoint_too_large_for_the_package_is_refused_and_nothing_is_left(runs, tmp_path, monkeypatch) -> None:

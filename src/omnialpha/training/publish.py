@@ -34,10 +34,19 @@ def publish(run: Path, out: Path, *, earlier: list[Path], corpora: Path) -> None
         shutil.rmtree(out)
     with atomic_folder(out) as temporary:
         pipeline.save_pretrained(temporary)
+        forget_origin(temporary)
         size = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file()) / 1e6
         if size > LIMIT_MB:
             raise CheckpointError(f"{run}: {size:.0f} MB in float16, more than {LIMIT_MB} MB; train a smaller model.")
         (temporary / CARD).write_text(model_card(pipeline, [*earlier, run], records, size))
+
+
+def forget_origin(folder: Path) -> None:
+    """Take the folder that a model was loaded from, `_name_or_path`, out of its configuration files."""
+    for file in folder.rglob("*.json"):
+        config = json.loads(file.read_text())
+        if config.pop("_name_or_path", None) is not None:
+            file.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def model_card(pipeline: OmniAlphaPipeline, runs: list[Path], records: list[dict[str, Any]], size_mb: float) -> str:
