@@ -71,3 +71,5 @@ def test_python_on_the_pages_runs(page: Path, tmp_path: Path, monkeypatch: pytes
     names: dict[str, Any] = {}
     for block in _blocks(page, "python"):
         exec(compile(block, str(page), "exec"), names)
+    saved = re.findall(r'\.save\("([^"]+)"', "".join(_blocks(page, "python")))
+    assert [name for name in saved if not Path(name).exists()] == []

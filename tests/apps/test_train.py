@@ -105,7 +105,7 @@ def test_the_nano_run_goes_from_corpora_to_a_scored_checkpoint(tmp_path) -> None
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert omnialpha.load(out / "nano").profile.name == "nano"
-    assert "| finetune | 2 |" in (out / "nano" / "README.md").read_text()
+    assert "| joint | 2 |" in (out / "nano" / "README.md").read_text()
     assert (out / "scores.json").is_file()
     assert Image.open(out / "scores.png").width > 100
 

@@ -15,7 +15,7 @@ manifest's folder. A caption that is not known is "".
 import dataclasses
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,14 +185,29 @@ def read_scene(sample: Sample, size: Size) -> Scene:
     )
 
 
-def _parse(line: str, folder: Path) -> Sample:
-    """One line of a manifest."""
+def parse_record(line: str, fields: Sequence[str]) -> dict[str, Any]:
+    """The JSON object of a line.
+
+    Args:
+        line: one line of a JSONL file.
+        fields: those that it may have.
+
+    Raises:
+        InputError: it is no object, or has a field that nobody knows.
+        json.JSONDecodeError: it is no JSON.
+    """
     record = json.loads(line)
     if not isinstance(record, dict):
         raise InputError(f"expected a JSON object, found {type(record).__name__}")
     for name in record:
-        if name not in _FIELDS:
-            raise InputError(f"unknown field {name!r}{nearest(name, _FIELDS)}; fields: {', '.join(_FIELDS)}")
+        if name not in fields:
+            raise InputError(f"unknown field {name!r}{nearest(name, fields)}; fields: {', '.join(fields)}")
+    return record
+
+
+def _parse(line: str, folder: Path) -> Sample:
+    """One line of a manifest."""
+    record = parse_record(line, _FIELDS)
     values: dict[str, Any] = {}
     for name, value in record.items():
         if value is None and name in ("background", "composite", "score"):

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omnialpha.errors import InputError, nearest
+from omnialpha.data.manifest import parse_record
+from omnialpha.errors import InputError
 from omnialpha.imaging.files import atomic_write
 
 FILE = "pairs.jsonl"
@@ -115,12 +116,7 @@ def pairs_hash(pairs: Iterable[Pair]) -> str:
 
 def _parse(line: str, folder: Path) -> Pair:
     """One line of `pairs.jsonl`."""
-    record = json.loads(line)
-    if not isinstance(record, dict):
-        raise InputError(f"expected a JSON object, found {type(record).__name__}")
-    for name in record:
-        if name not in _FIELDS:
-            raise InputError(f"unknown field {name!r}{nearest(name, _FIELDS)}; fields: {', '.join(_FIELDS)}")
+    record = parse_record(line, _FIELDS)
     for name in ("id", "task", "text"):
         if not isinstance(record.get(name), str) or not record[name].strip():
             raise InputError(f"{name}: expected a text, found {record.get(name)!r}")

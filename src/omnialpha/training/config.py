@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from omnialpha.errors import InputError, nearest
@@ -42,6 +42,28 @@ def parse_changes(changes: list[str]) -> dict[str, str]:
         if "=" not in change:
             raise InputError(f"--set takes key=value, received {change!r}.")
     return dict(change.split("=", 1) for change in changes)
+
+
+def check_choices(config: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse a record in which a setting that is a word says something unknown.
+
+    Raises:
+        InputError: naming the setting, the words it may say, and the nearest of them.
+    """
+    for name, known in choices.items():
+        if (value := getattr(config, name)) not in known:
+            raise InputError(f"setting {name}: expected one of {known}, received {value!r}{nearest(value, known)}.")
+
+
+def check_counts(config: Any, names: Iterable[str]) -> None:
+    """Refuse a record in which one of these settings is below 1.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    for name in names:
+        if (value := getattr(config, name)) < 1:
+            raise InputError(f"setting {name}: expected 1 or more, received {value}.")
 
 
 def _parse(name: str, text: str, old: Any) -> Any:

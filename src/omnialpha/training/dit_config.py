@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from omnialpha.errors import InputError, nearest
+from omnialpha.errors import InputError
+from omnialpha.training.config import check_choices, check_counts
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "optimizer": ("adamw", "adamw8bit", "muon"),
@@ -14,6 +15,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "tracker": ("tensorboard", "wandb", "none"),
 }
 """What the settings that are words may say."""
+
+COUNTS = ("steps", "batch_size", "accumulate", "size", "context_parallel", "save_every", "keep", "log_every")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,21 +86,8 @@ class DitConfig:
     log_every: int
 
     def __post_init__(self) -> None:
-        for name, known in CHOICES.items():
-            if (value := getattr(self, name)) not in known:
-                raise InputError(f"setting {name}: expected one of {known}, received {value!r}{nearest(value, known)}.")
-        for name in (
-            "steps",
-            "batch_size",
-            "accumulate",
-            "size",
-            "context_parallel",
-            "save_every",
-            "keep",
-            "log_every",
-        ):
-            if (value := getattr(self, name)) < 1:
-                raise InputError(f"setting {name}: expected 1 or more, received {value}.")
+        check_choices(self, CHOICES)
+        check_counts(self, COUNTS)
         if self.lora_rank and self.train_text_encoder:
             raise InputError("an adapter cannot hold a trained VLM; set lora_rank=0 or train_text_encoder=false.")
         if self.quantize != "no" and not self.lora_rank:

@@ -1,7 +1,7 @@
 """Recipes: functions that return every setting of a training run in one frozen record.
 
 `paper_vae` and `paper_dit` are the two stages of the paper, `lora_single_gpu` a LoRA on one consumer GPU; `nano_vae`,
-`nano_joint` and `nano_finetune` make the embedded checkpoint.
+`nano_joint` makes the embedded checkpoint, `nano_finetune` goes on from it.
 """
 
 import dataclasses

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from omnialpha.errors import InputError, nearest
+from omnialpha.errors import InputError
+from omnialpha.training.config import check_choices, check_counts
 
 COMPRESSION = 8  # pixels to a latent, each way
 SMALLEST_PATCH = 24  # pixels that the discriminator needs at least
@@ -103,12 +104,8 @@ class VaeConfig:
     held_out: int
 
     def __post_init__(self) -> None:
-        for name, known in CHOICES.items():
-            if (value := getattr(self, name)) not in known:
-                raise InputError(f"setting {name}: expected one of {known}, received {value!r}{nearest(value, known)}.")
-        for name in COUNTS:
-            if (value := getattr(self, name)) < 1:
-                raise InputError(f"setting {name}: expected 1 or more, received {value}.")
+        check_choices(self, CHOICES)
+        check_counts(self, COUNTS)
         for name in WEIGHTS:
             if (value := getattr(self, name)) < 0:
                 raise InputError(f"setting {name}: expected 0 (off) or more, received {value}.")
