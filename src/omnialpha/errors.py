@@ -3,6 +3,7 @@
     OmniAlphaError
     ├── ImageError         (ValueError)   a picture or a layered file that cannot be used
     ├── InputError         (ValueError)   a call that cannot be carried out as written
+    ├── RejectedError      (ValueError)   a sample of a data set that cannot be used; others can
     ├── CheckpointError    (ValueError)   weights that are missing or do not fit
     ├── OutputError        (OSError)      a result that cannot be written
     ├── EndpointError      (OSError)      a remote model that does not answer
@@ -31,6 +32,25 @@ class ImageError(OmniAlphaError, ValueError):
 
 class InputError(OmniAlphaError, ValueError):
     """Wrong use: an unknown task, model or option, a wrong number or size of images, a text missing."""
+
+
+class RejectedError(OmniAlphaError, ValueError):
+    """A stage of the data pipeline cannot use this sample; the run goes on without it.
+
+    Args:
+        stage: Name of the stage.
+        reason: What is wrong with the sample.
+
+    >>> str(RejectedError("instruct", "no JSON in three replies"))
+    'instruct: no JSON in three replies'
+    """
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(stage, reason)  # both, so that the error survives pickling
+        self.stage, self.reason = stage, reason
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.reason}"
 
 
 class CheckpointError(OmniAlphaError, ValueError):
