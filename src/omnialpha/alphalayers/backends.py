@@ -72,11 +72,14 @@ class Edited:
         foreground: The foreground as it lies in the composite, "RGBA": moved, and lit as the scene is, by an editor
             that pastes; unchanged after a model.
         background: The scene without it, "RGB", where the editor knows it.
+        background_caption: What that scene shows, where the editor knows it; the stage then states it as
+            T_comp too, in place of what the captioner had imagined, and gives it to the offline captioner.
     """
 
     composite: "Image.Image"
     foreground: "Image.Image"
     background: "Image.Image | None" = None
+    background_caption: str = ""
 
 
 class Editor(Protocol):
