@@ -252,5 +252,9 @@ def _resize(bytes_3HW: Tensor, width: int, height: int, resample: Image.Resampli
     if tuple(bytes_3HW.shape[-2:]) == (height, width):
         return bytes_3HW
     picture = Image.fromarray(bytes_3HW.permute(1, 2, 0).cpu().numpy())
+    if picture.height > height and picture.width < width:
+        # PIL rounds to 8 bit between its passes. From 13 on it shrinks before it enlarges, as the released pictures
+        # were made; older ones always begin with the width. With the height done here, both give the same bytes.
+        picture = picture.resize((picture.width, height), resample)
     resized = np.array(picture.resize((width, height), resample))
     return torch.from_numpy(resized).permute(2, 0, 1)
