@@ -51,7 +51,7 @@ def clean_cutout(image: Image.Image, size: int = 256) -> Image.Image:
     margin = max(2, round(0.03 * max(rgba.size)))
     canvas = Image.new("RGBA", (rgba.width + 2 * margin, rgba.height + 2 * margin))
     canvas.paste(rgba, (margin, margin))
-    return _zero_hidden_colour(canvas)
+    return zero_hidden_colour(canvas)
 
 
 def clean_background(image: Image.Image, size: int = 256) -> Image.Image:
@@ -125,6 +125,20 @@ def is_blank(image: Image.Image) -> bool:
     return bool(len(visible) == 0 or visible.std(axis=0).max() < 12)
 
 
+def zero_hidden_colour(rgba: Image.Image) -> Image.Image:
+    """Set RGB to 0 where alpha is 0: what nobody sees must not differ between two equal cut-outs.
+
+    Args:
+        rgba: Straight alpha.
+
+    Returns:
+        A new image.
+    """
+    pixels = np.array(rgba)
+    pixels[pixels[..., 3] == 0] = 0
+    return Image.fromarray(pixels, "RGBA")
+
+
 def _check_alpha(alpha: np.ndarray) -> None:
     """Refuse alpha planes (H, W) uint8, already trimmed, that do not outline an object."""
     coverage = float((alpha > 127).mean())
@@ -137,10 +151,3 @@ def _check_alpha(alpha: np.ndarray) -> None:
     sides = (alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1])
     if sum(float((side > 127).mean()) > _TOUCHED for side in sides) >= 3:
         raise Rejected("cut off by the border")
-
-
-def _zero_hidden_colour(rgba: Image.Image) -> Image.Image:
-    """Set RGB to 0 where alpha is 0: what nobody sees must not differ between two equal cut-outs."""
-    pixels = np.array(rgba)
-    pixels[pixels[..., 3] == 0] = 0
-    return Image.fromarray(pixels, "RGBA")

@@ -15,8 +15,8 @@ manifest's folder. A caption that is not known is "".
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class Sample:
         source: where it comes from.
         licence: on what terms.
         score: quality, lower is better (Appendix B); None when it was not scored.
+        identity: of the object; samples of one identity are on one side of a split. "" when it is not known.
+        stages: of a sample that `omnialpha data build` made: stage to the key of its record in the build's store.
     """
 
     id: str
@@ -59,6 +61,8 @@ class Sample:
     source: str = ""
     licence: str = ""
     score: float | None = None
+    identity: str = ""
+    stages: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not self.foregrounds:
@@ -129,16 +133,16 @@ def write_manifest(samples: Iterable[Sample], file: str | Path) -> None:
     Fields at their default are left out and keys are sorted, so that equal samples give equal bytes.
 
     Args:
-        samples: in the order in which they are to stand.
+        samples: in the order in which they are to stand; taken one at a time.
         file: their paths are written relative to its folder.
 
     Raises:
         OutputError: it cannot be written.
     """
     folder = Path(file).parent
-    lines = [json.dumps(_record(sample, folder), sort_keys=True, ensure_ascii=False) + "\n" for sample in samples]
-    with atomic_write(file, overwrite=True) as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
+    with atomic_write(file, overwrite=True) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        for sample in samples:
+            stream.write(json.dumps(_record(sample, folder), sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def read_scene(sample: Sample, size: Size) -> Scene:
@@ -219,6 +223,11 @@ def _parse(line: str, folder: Path) -> Sample:
             value = tuple(value) if fits else value
         elif name == "score":
             expected, fits = "a number", isinstance(value, int | float) and not isinstance(value, bool)
+        elif name == "stages":
+            expected, fits = (
+                "texts by name",
+                isinstance(value, dict) and all(isinstance(v, str) for v in value.values()),
+            )
         if not fits:
             raise InputError(f"{name}: expected {expected}, found {value!r}")
         if name in _PATHS:
@@ -245,6 +254,7 @@ def _record(sample: Sample, folder: Path) -> dict[str, Any]:
         if name in record:
             value = record[name]
             record[name] = [relative(path) for path in value] if isinstance(value, tuple) else relative(value)
-    if not any(sample.captions):
-        del record["captions"]
+    for name in ("captions", "stages"):
+        if not any(record[name]):
+            del record[name]
     return record

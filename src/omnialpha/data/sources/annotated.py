@@ -143,6 +143,7 @@ def corpus(root: Path) -> list[Record]:
             foreground=root / entry["path"],
             captions=(entry["caption"],),
             licence=entry["licence"],
+            identity=entry["object"],
         )
         for entry in entries
         if entry["kind"] == "foreground"

@@ -51,6 +51,7 @@ class Record:
         background_caption: What the background shows.
         composite_caption: What the whole picture shows.
         licence: Where the data set states one per picture.
+        identity: Of the object, where several records may show the same one and the data set says which.
     """
 
     id: str
@@ -70,3 +71,4 @@ class Record:
     background_caption: str = ""
     composite_caption: str = ""
     licence: str = ""
+    identity: str = ""
