@@ -331,7 +331,7 @@ def test_truncated_files_are_refused(format: str, tmp_path: Path) -> None:
 def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "odd.png"
     path.write_bytes(content)
-    with pytest.raises(ImageError, match="is not a readable PNG, JPEG, WebP, TIFF or BMP picture; check"):
+    with pytest.raises(ImageError, match="is not a readable PNG, JPEG, WebP, AVIF, TIFF or BMP picture; check"):
         decode(path)
 
 

@@ -5,13 +5,17 @@ PNGs, ICC profiles, EXIF orientation, size limits. Whatever changes the colours 
 """
 
 import io
+import itertools
 import logging
-from typing import BinaryIO
+import math
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from omnialpha.errors import ImageError
+from omnialpha.imaging.colour import is_srgb
 from omnialpha.imaging.files import Source, explained, opened
 
 logger = logging.getLogger(__name__)
@@ -20,9 +24,10 @@ MAX_PIXELS = 1 << 26
 """Largest picture that is read: 67 megapixels (8192 × 8192), 256 MiB once decoded. A guard against crafted files."""
 
 # GIF is not promised: it is opened so that an animation is refused for being one, not for being unknown.
-_KINDS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+_KINDS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
 _PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
-_ORIENTATION = 0x0112  # tag of EXIF and TIFF
+_ORIENTATION = 0x0112  # tags of EXIF and TIFF
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _BITS, _PHOTOMETRIC, _PLANAR = 258, 262, 284  # TIFF tags
 
 
@@ -30,7 +35,7 @@ def decode(source: Source) -> np.ndarray:
     """Read a picture.
 
     Args:
-        source: Path or seekable binary file of a PNG, JPEG, WebP, TIFF or BMP.
+        source: Path or seekable binary file of a PNG, JPEG, WebP, AVIF, TIFF or BMP.
 
     Returns:
         ``(H, W, 4)``, ``uint8`` or, for a file with 16 bits per channel, ``uint16``; straight alpha, sRGB.
@@ -39,17 +44,47 @@ def decode(source: Source) -> np.ndarray:
         ImageError: The file cannot be used; the message names it and says what to do.
     """
     with opened(source) as (stream, name), explained(name):
-        image = open_picture(stream, name)
-        if image.format == "TIFF" and (orientation := image.tag_v2.get(_ORIENTATION, 1)) != 1:  # type: ignore[attr-defined]
-            logger.info("%s: turned upright (orientation %s)", name, orientation)  # by Pillow, while decoding
-        if _is_deep(image):
-            pixels = _read_deep(image, stream, name)
-        elif image.mode in _PLAIN_MODES:
-            image.load()
-            pixels = np.array(_to_srgb(image, name))
-        else:
-            raise ImageError(f'{name}: has the colour mode "{image.mode}"; save it as 8 or 16 bit RGB or grey first')
-        return _upright(pixels, image, name)
+        return _decoded(open_picture(stream, name), stream, name)
+
+
+def decode_pages(source: Source) -> Iterator[tuple[np.ndarray, dict[int, Any]]]:
+    """Read the pages of a TIFF, one after the other.
+
+    Args:
+        source: Path or seekable binary file.
+
+    Yields:
+        Pixels as ``decode`` returns them, and the page's TIFF tags (number → value).
+
+    Raises:
+        ImageError: The file cannot be used; the message names it and says what to do.
+    """
+    with opened(source) as (stream, name), explained(name):
+        image: Any = open_picture(stream, name, pages=True)
+        if image.format != "TIFF":
+            raise ImageError(f"{name}: is a {image.format}, not a TIFF; give it the suffix of its content")
+        for number in itertools.count():
+            try:
+                image.seek(number)
+            except EOFError:
+                return
+            check_size(image.size, name)
+            tags = dict(image.tag_v2)
+            yield _decoded(image, stream, name), tags
+
+
+def dots_per_inch(image: Image.Image) -> tuple[float, float] | None:
+    """The resolution that a picture's header states, across and down, or None where it states none that makes sense."""
+    found = image.info.get("dpi")
+    if found is None and image.format in ("WEBP", "AVIF"):  # have it in their EXIF data, where Pillow does not look
+        exif = image.getexif()
+        scale = 2.54 if exif.get(_RESOLUTION_UNIT) == 3 else 1  # 3: per centimetre
+        found = [float(exif.get(tag, 0)) * scale for tag in (_X_RESOLUTION, _Y_RESOLUTION)]
+    # Two decimals: PNG counts whole pixels per metre, and 300 dpi would come back as 299.9994.
+    rounded = [round(float(value), 2) for value in found or ()]
+    if len(rounded) != 2 or not all(math.isfinite(value) and 1 < value < 100_000 for value in rounded):
+        return None
+    return rounded[0], rounded[1]
 
 
 def check_size(size: tuple[int, int], name: str) -> None:
@@ -72,12 +107,13 @@ def check_size(size: tuple[int, int], name: str) -> None:
         )
 
 
-def open_picture(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
+def open_picture(stream: BinaryIO, name: str, *, pages: bool = False) -> ImageFile.ImageFile:
     """Read the header only, and refuse what is not one picture of a sensible size.
 
     Args:
         stream: Seekable binary file.
         name: The file, for the message.
+        pages: Allow several pictures; the image is the first one.
 
     Returns:
         Pillow's image, not yet decoded.
@@ -90,7 +126,7 @@ def open_picture(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
         image = Image.open(stream, formats=_KINDS)
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"{name}: is not a readable PNG, JPEG, WebP, TIFF or BMP picture; check that it is complete, "
+            f"{name}: is not a readable PNG, JPEG, WebP, AVIF, TIFF or BMP picture; check that it is complete, "
             "or convert it to PNG"
         ) from error
     except Image.DecompressionBombError as error:
@@ -99,9 +135,23 @@ def open_picture(stream: BinaryIO, name: str) -> ImageFile.ImageFile:
         ) from error
     check_size(image.size, name)
     # The further pictures of an MPO are previews and depth maps of the first one.
-    if image.format != "MPO" and getattr(image, "is_animated", False):
+    if not pages and image.format != "MPO" and getattr(image, "is_animated", False):
         raise ImageError(f"{name}: has several frames or pages; save the one you want as a PNG first")
     return image
+
+
+def _decoded(image: ImageFile.ImageFile, stream: BinaryIO, name: str) -> np.ndarray:
+    """Pixels of the picture, or of the page, that ``image`` stands at."""
+    if image.format == "TIFF" and (orientation := image.tag_v2.get(_ORIENTATION, 1)) != 1:  # type: ignore[attr-defined]
+        logger.info("%s: turned upright (orientation %s)", name, orientation)  # by Pillow, while decoding
+    if _is_deep(image):
+        pixels = _read_deep(image, stream, name)
+    elif image.mode in _PLAIN_MODES:
+        image.load()
+        pixels = np.array(_to_srgb(image, name))
+    else:
+        raise ImageError(f'{name}: has the colour mode "{image.mode}"; save it as 8 or 16 bit RGB or grey first')
+    return _upright(pixels, image, name)
 
 
 def _is_deep(image: ImageFile.ImageFile) -> bool:
@@ -140,9 +190,9 @@ def _read_deep(image: ImageFile.ImageFile, stream: BinaryIO, name: str) -> np.nd
 
 
 def _read_deep_colour(image: ImageFile.ImageFile, stream: BinaryIO, name: str) -> np.ndarray:
-    order, raw_mode = image.mode, _raw_mode(image)
+    order, raw_mode, page = image.mode, _raw_mode(image), image.tell()
     if raw_mode == "LA;16B":  # four bytes per pixel, so they fit an 8-bit RGBA image as they are
-        grey_high, grey_low, alpha_high, alpha_low = np.moveaxis(_unpack(stream, "RGBA"), -1, 0).astype(np.uint16)
+        grey_high, grey_low, alpha_high, alpha_low = np.moveaxis(_unpack(stream, "RGBA", page), -1, 0).astype(np.uint16)
         pixels = _grey_to_rgba(grey_high << 8 | grey_low)
         pixels[..., 3] = alpha_high << 8 | alpha_low
         return pixels
@@ -155,7 +205,7 @@ def _read_deep_colour(image: ImageFile.ImageFile, stream: BinaryIO, name: str) -
     low = "16B" if high == "16L" else "16L"
     # "RGBa" (premultiplied) would be divided byte by byte: it is unpacked as if straight, and divided below.
     kind = channels.replace("a", "A")
-    high_bytes, low_bytes = (_unpack(stream, f"{kind};{byte}").astype(np.uint16) for byte in (high, low))
+    high_bytes, low_bytes = (_unpack(stream, f"{kind};{byte}", page).astype(np.uint16) for byte in (high, low))
     samples = high_bytes << 8 | low_bytes
     pixels = np.full((*samples.shape[:2], 4), 65535, np.uint16)
     if order == "RGBA":
@@ -168,10 +218,11 @@ def _read_deep_colour(image: ImageFile.ImageFile, stream: BinaryIO, name: str) -
     return pixels
 
 
-def _unpack(stream: BinaryIO, raw_mode: str) -> np.ndarray:
-    """Decode the file once more, with another unpacker."""
+def _unpack(stream: BinaryIO, raw_mode: str, page: int) -> np.ndarray:
+    """Decode a page of the file once more, with another unpacker."""
     stream.seek(0)
     image = Image.open(stream, formats=_KINDS)
+    image.seek(page)
     image.tile = [
         tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
         for tile in image.tile
@@ -192,7 +243,7 @@ def _needs_conversion(image: Image.Image, name: str) -> bool:
         return False
     try:
         opened_profile = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        space, description = opened_profile.profile.xcolor_space, ImageCms.getProfileDescription(opened_profile)
+        space = opened_profile.profile.xcolor_space
     except (OSError, ImageCms.PyCMSError) as error:
         logger.warning("%s: its colour profile is damaged (%s); colours are taken as sRGB", name, error)
         return False
@@ -200,7 +251,7 @@ def _needs_conversion(image: Image.Image, name: str) -> bool:
     if space.strip() != ("CMYK" if cmyk else "RGB") and not (grey and space.strip() == "GRAY"):
         logger.warning("%s: its colour profile is for %s, not for %s; ignored", name, space.strip(), image.mode)
         return False
-    return "srgb" not in description.lower()
+    return not is_srgb(profile)
 
 
 def _to_srgb(image: Image.Image, name: str) -> Image.Image:

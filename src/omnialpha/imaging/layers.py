@@ -6,7 +6,7 @@ and reads it.
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, overload
 
 import numpy as np
@@ -14,6 +14,9 @@ from PIL import Image
 
 from omnialpha.errors import InputError
 from omnialpha.imaging.rgba import MAX_PIXELS, premultiply, to_array, to_pil, unpremultiply
+
+_FINEST_STEP = 0.25 / 65535
+"""Less than that beside the steps of 8 bits is rounding: a quarter of a step of 16 bits."""
 
 
 def over(front: np.ndarray, back: np.ndarray) -> np.ndarray:
@@ -42,6 +45,8 @@ class Layer:
         opacity: Factor in [0, 1] on the alpha.
         visible: A hidden layer takes no part in ``flatten``.
         offset: Where the image's left upper corner lies on the canvas, (x, y) in pixels; it may be negative.
+        deep: The same picture with more than 8 bits, ``(H, W, 4)`` ``float32`` in [0, 1], or None; set by
+            ``from_array``, dropped when ``image`` is replaced. Formats that hold more than 8 bits write it.
 
     Raises:
         InputError: The opacity is out of range or the image is empty.
@@ -52,6 +57,7 @@ class Layer:
     opacity: float = 1.0
     visible: bool = True
     offset: tuple[int, int] = (0, 0)
+    deep: np.ndarray | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.opacity <= 1:
@@ -60,6 +66,40 @@ class Layer:
             raise InputError(f"a layer needs at least one pixel, not {self.image.width}×{self.image.height}")
         if self.image.mode != "RGBA":
             self.image = self.image.convert("RGBA")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "image":  # the old picture's values would no longer belong to it
+            self.deep = None
+
+    @classmethod
+    def from_array(cls, array: np.ndarray, name: str = "", **fields: Any) -> "Layer":
+        """Make a layer of an array and keep what 8 bits cannot hold.
+
+        Args:
+            array: ``(H, W, 4)``, straight alpha, sRGB: floats in [0, 1], which are clipped, ``uint16`` or ``uint8``.
+            name: Name of the layer.
+            fields: ``opacity``, ``visible`` and ``offset``.
+
+        Raises:
+            InputError: Another shape or type, or a value that is not a number.
+
+        >>> layer = Layer.from_array(np.full((1, 1, 4), 1000, np.uint16))
+        >>> layer.image.getpixel((0, 0)), layer.array()[0, 0, 0] * 65535
+        ((4, 4, 4, 4), np.float32(1000.0))
+        """
+        if array.dtype == np.uint16:
+            array = array.astype(np.float32) / np.float32(65535)
+        layer = cls(to_pil(array), name, **fields)
+        if array.dtype != np.uint8:
+            values = np.clip(array, 0, 1).astype(np.float32)
+            if np.abs(values - to_array(layer.image)).max() > _FINEST_STEP:
+                layer.deep = values
+        return layer
+
+    def array(self) -> np.ndarray:
+        """The picture at its full precision: ``(H, W, 4)`` ``float32`` in [0, 1], straight alpha."""
+        return to_array(self.image) if self.deep is None else self.deep
 
 
 class LayerStack(Sequence[Layer]):
@@ -116,7 +156,15 @@ class LayerStack(Sequence[Layer]):
         Returns:
             "RGBA" image of the canvas's size, straight alpha. Computed in floats and rounded once, at the end.
         """
-        return to_pil(unpremultiply(self._composite()))
+        return to_pil(self.flatten_array())
+
+    def flatten_array(self) -> np.ndarray:
+        """Lay all visible layers over each other, without rounding.
+
+        Returns:
+            ``(H, W, 4)`` ``float32`` in [0, 1], straight alpha.
+        """
+        return unpremultiply(self._composite())
 
     def residual(self, image: Image.Image, name: str = "residual") -> Layer:
         """The layer that is missing on top of the stack to look like ``image``.
@@ -142,7 +190,7 @@ class LayerStack(Sequence[Layer]):
         """
         if image.size != self.size:
             raise InputError(f"a residual needs an image of the canvas's size {self.size}, not {image.size}")
-        target, stack = to_array(image), unpremultiply(self._composite())
+        target, stack = to_array(image), self.flatten_array()
         alpha = np.where(_equal(stack, target), 0, _smallest_alpha(target, stack))[..., None]
         result_alpha = alpha + stack[..., 3:] * (1 - alpha)
         missing = target[..., :3] * result_alpha - stack[..., :3] * stack[..., 3:] * (1 - alpha)
@@ -179,7 +227,7 @@ class LayerStack(Sequence[Layer]):
             right, bottom = min(x + layer.image.width, width), min(y + layer.image.height, height)
             if not layer.visible or left >= right or top >= bottom:
                 continue
-            front = premultiply(to_array(layer.image.crop((left - x, top - y, right - x, bottom - y)))) * layer.opacity
+            front = premultiply(layer.array()[top - y : bottom - y, left - x : right - x]) * layer.opacity
             region = canvas[top:bottom, left:right]
             region *= 1 - front[..., 3:]
             region += front

@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from omnialpha.errors import ImageError, InputError
-from omnialpha.imaging.decode import MAX_PIXELS, check_size, decode, open_picture
+from omnialpha.imaging.decode import MAX_PIXELS, check_size, decode, dots_per_inch, open_picture
 from omnialpha.imaging.files import Source, atomic_write, explained, opened
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "premultiply",
     "read",
     "read_array",
+    "read_dpi",
     "read_metadata",
     "save_png",
     "to_array",
@@ -40,7 +41,7 @@ def read(source: Source) -> Image.Image:
     Orientation and colour profile are applied and logged; 16-bit files are rounded to 8 bits.
 
     Args:
-        source: Path or seekable binary file of a PNG, JPEG, WebP, TIFF or BMP.
+        source: Path or seekable binary file of a PNG, JPEG, WebP, AVIF, TIFF or BMP.
 
     Returns:
         An "RGBA" image, straight alpha, sRGB; opaque when the file has no alpha.
@@ -58,7 +59,7 @@ def read_array(source: Source) -> np.ndarray:
     """Read a picture at the full precision of its file.
 
     Args:
-        source: Path or seekable binary file of a PNG, JPEG, WebP, TIFF or BMP, with 8 or 16 bits per channel.
+        source: Path or seekable binary file of a PNG, JPEG, WebP, AVIF, TIFF or BMP, with 8 or 16 bits per channel.
 
     Returns:
         ``(H, W, 4)`` ``float32`` in [0, 1], straight alpha, sRGB.
@@ -75,6 +76,7 @@ def save_png(
     path: str | os.PathLike[str],
     metadata: Mapping[str, Any] | None = None,
     *,
+    dpi: tuple[float, float] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a PNG atomically: the file is complete or absent, whatever happens meanwhile.
@@ -83,6 +85,7 @@ def save_png(
         image: Image of any mode that PNG knows.
         path: Final file.
         metadata: Provenance, stored as JSON in a text chunk; ``read_metadata`` returns it.
+        dpi: Resolution to state in the file, dots per inch across and down.
         overwrite: Replace an existing file.
 
     Raises:
@@ -91,8 +94,9 @@ def save_png(
     text = PngInfo()
     if metadata is not None:
         text.add_itxt(_METADATA_KEY, json.dumps(dict(metadata), sort_keys=True))
+    options = {} if dpi is None else {"dpi": dpi}
     with atomic_write(path, overwrite=overwrite) as temporary:
-        image.save(temporary, format="PNG", pnginfo=text)
+        image.save(temporary, format="PNG", pnginfo=text, **options)
 
 
 def read_metadata(source: Source) -> dict[str, Any]:
@@ -114,6 +118,22 @@ def read_metadata(source: Source) -> dict[str, Any]:
         if not isinstance(metadata, dict):
             raise ImageError(f"{name}: its metadata is not a JSON object; write the file again")
         return metadata
+
+
+def read_dpi(source: Source) -> tuple[float, float] | None:
+    """Read the resolution that a picture states.
+
+    Args:
+        source: Path or seekable binary file.
+
+    Returns:
+        Dots per inch across and down, or None when it states none.
+
+    Raises:
+        ImageError: The file is not a picture, or its header is damaged.
+    """
+    with opened(source) as (stream, name), explained(name):
+        return dots_per_inch(open_picture(stream, name))
 
 
 def to_pil(array: np.ndarray) -> Image.Image:
