@@ -15,7 +15,7 @@ manifest's folder. A caption that is not known is "".
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ class Sample:
         return tuple(file for file in (self.background, self.composite) if file is not None)
 
 
-__all__ = ["Sample", "check_files", "read_manifest", "read_scene", "write_manifest"]
+__all__ = ["Sample", "check_files", "iterate_manifest", "read_manifest", "read_scene", "write_manifest"]
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Sample))
 _PATHS = ("foregrounds", "background", "composite")
@@ -104,27 +104,42 @@ def read_manifest(file: str | Path) -> list[Sample]:
     Raises:
         InputError: the file is missing or holds no sample, or a line is wrong: the message names file and line.
     """
-    file = Path(file)
-    if not file.is_file():
-        raise InputError(f"{file}: no such manifest; give a JSONL file with one sample per line")
-    samples: list[Sample] = []
-    seen: dict[str, int] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            sample = _parse(line, file.parent)
-        except (InputError, json.JSONDecodeError) as error:
-            raise InputError(f"{file}, line {number}: {error}") from error
-        if sample.id in seen:
-            raise InputError(
-                f"{file}, line {number}: id {sample.id!r} stands in line {seen[sample.id]} too; change one"
-            )
-        seen[sample.id] = number
-        samples.append(sample)
+    samples = list(iterate_manifest(file))
     if not samples:
         raise InputError(f"{file}: holds no samples; write one JSON object per line")
     return samples
+
+
+def iterate_manifest(file: str | Path) -> Iterator[Sample]:
+    """Read a manifest one sample at a time: for those who need not hold all of it.
+
+    Args:
+        file: as for :func:`read_manifest`.
+
+    Yields:
+        The samples in the order of the file; none for an empty one.
+
+    Raises:
+        InputError: the file is missing or a line is wrong: the message names file and line.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise InputError(f"{file}: no such manifest; give a JSONL file with one sample per line")
+    seen: dict[str, int] = {}
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                sample = _parse(line, file.parent)
+            except (InputError, json.JSONDecodeError) as error:
+                raise InputError(f"{file}, line {number}: {error}") from error
+            if sample.id in seen:
+                raise InputError(
+                    f"{file}, line {number}: id {sample.id!r} stands in line {seen[sample.id]} too; change one"
+                )
+            seen[sample.id] = number
+            yield sample
 
 
 def write_manifest(samples: Iterable[Sample], file: str | Path) -> None:
