@@ -191,18 +191,41 @@ def place(
         cutout = cutout.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     angle = float(rng.normal(0, 8))
     if abs(angle) > 4:
-        # Rotating premultiplied channels separately keeps colours clean: PIL's rotate knows no "RGBa".
-        bands = [band.rotate(angle, Image.Resampling.BILINEAR, expand=True) for band in cutout.split()]
-        cutout = Image.merge("RGBa", bands)
+        cutout = tilted(cutout, angle)
     factor = scale * size / max(cutout.size)
-    shape = (max(1, round(cutout.width * factor)), max(1, round(cutout.height * factor)))
-    cutout = cutout.resize(shape, Image.Resampling.BICUBIC if factor < 1 else Image.Resampling.BILINEAR)
-    canvas = Image.new("RGBa", (size, size))
-    canvas.paste(cutout, (round(anchor[0] * size - shape[0] / 2), round(anchor[1] * size - shape[1] / 2)))
+    width, height = (max(1, round(side * factor)) for side in cutout.size)
+    layer = on_canvas(
+        cutout.resize((width, height), Image.Resampling.BICUBIC if factor < 1 else Image.Resampling.BILINEAR),
+        (size, size),
+        (round(anchor[0] * size - width / 2), round(anchor[1] * size - height / 2)),
+    )
+    colour = np.clip(layer[..., :3] * rng.uniform(0.75, 1.15), 0, 1)
+    return np.concatenate([colour, layer[..., 3:]], axis=-1)
+
+
+def tilted(cutout: Image.Image, degrees: float) -> Image.Image:
+    """Turn a premultiplied "RGBa" image anticlockwise; it grows so that nothing is cut off."""
+    # Rotating premultiplied channels separately keeps colours clean: PIL's rotate knows no "RGBa".
+    bands = [band.rotate(degrees, Image.Resampling.BILINEAR, expand=True) for band in cutout.split()]
+    return Image.merge("RGBa", bands)
+
+
+def on_canvas(cutout: Image.Image, size: tuple[int, int], corner: tuple[int, int]) -> np.ndarray:
+    """Put a premultiplied "RGBa" image on an empty canvas.
+
+    Args:
+        cutout: the image; what does not fit is cut off.
+        size: width and height of the canvas, pixels.
+        corner: where its left upper corner lies, (x, y).
+
+    Returns:
+        float32 (height, width, 4), straight alpha, RGB 0 where alpha is 0.
+    """
+    canvas = Image.new("RGBa", size)
+    canvas.paste(cutout, corner)
     premultiplied = np.asarray(canvas, dtype=np.float32) / 255
     alpha = premultiplied[..., 3:]
     colour = np.divide(premultiplied[..., :3], alpha, out=np.zeros_like(premultiplied[..., :3]), where=alpha > 0)
-    colour = np.clip(colour * rng.uniform(0.75, 1.15), 0, 1)
     return np.concatenate([colour, alpha], axis=-1)
 
 
@@ -228,14 +251,19 @@ def _draw_background(corpus: Stock, rng: np.random.Generator, size: int) -> tupl
     width, height = backdrop.image.size
     side = rng.uniform(0.4, 1.0) * min(width, height)
     left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)
-    image = backdrop.image.resize(
-        (size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side), reducing_gap=2.0
-    )
-    if rng.random() < 0.5:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    colour = np.asarray(image, dtype=np.float32) / 255
+    colour = crop_to(backdrop.image, (size, size), (left, top, left + side, top + side), mirror=rng.random() < 0.5)
     colour = np.clip(colour * rng.uniform(0.8, 1.2, 3).astype(np.float32), 0, 1)
     return backdrop.caption, np.concatenate([colour, np.ones_like(colour[..., :1])], axis=-1)
+
+
+def crop_to(
+    image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float], *, mirror: bool
+) -> np.ndarray:
+    """A part (left, top, right, bottom) of a photograph at a size (width, height); (H, W, 3) float32 in [0, 1]."""
+    part = image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
+    if mirror:
+        part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(part, dtype=np.float32) / 255
 
 
 def as_cutout(image: Image.Image, *, caption: str, name: str, weight: float = 1.0) -> Cutout:
