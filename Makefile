@@ -1,5 +1,6 @@
 # make demo   install into .venv and run the main job on the shipped pictures; results in demo/
-# make test   the whole test suite, offline, a file at a time on each core
+# make test   the test suite, offline, a file at a time on each core
+# make slow   the tests that take longer than ten seconds each: real runs, many at once
 # make lint   formatting, lint rules, import directions, types
 # make docs   the generated pages and the README's picture
 # All need Python 3.11 or newer and nothing else; PYTHON=… chooses another interpreter.
@@ -7,13 +8,16 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test lint docs
+.PHONY: demo test slow lint docs
 
 demo: .venv/.installed
 	$(BIN)/python examples/demo.py
 
 test: .venv/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
+
+slow: .venv/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow and not gpu and not network and not weights'
 
 lint: .venv/.installed
 	$(BIN)/ruff format --check .

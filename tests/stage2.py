@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import torch
-from accelerate.state import AcceleratorState
 
 import tiny
 from omnialpha.pipeline import OmniAlphaPipeline
@@ -49,21 +43,3 @@ def saved(folder: Path) -> dict[str, Any]:
     state = load_state(folder)
     assert state is not None
     return state
-
-
-def process(function: Callable[[], None], rank: int = 0, world: int = 1, port: int = 0) -> Any:
-    """Run a function in a forked process, as one of several that accelerate joins through gloo."""
-
-    def run() -> None:
-        torch.set_num_threads(1)  # threads do not survive a fork
-        AcceleratorState._reset_state(reset_partial_state=True)
-        if world > 1:
-            os.environ |= {
-                "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
-                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true",
-            }  # fmt: skip
-        function()
-
-    child = multiprocessing.get_context("fork").Process(target=run)
-    child.start()
-    return child

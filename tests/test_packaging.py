@@ -38,8 +38,9 @@ def test_import_is_light(module: str) -> None:
     assert _python(code) == ""
 
 
+@pytest.mark.slow
 def test_every_module_imports_without_torchvision() -> None:
-    """Torchvision from PyPI does not even import beside CPU torch: nothing here may touch it."""
+    """Torchvision from PyPI does not even import beside CPU torch: nothing here, nor anything imported, may need it."""
     code = """
 import importlib, sys
 sys.modules["torchvision"] = None  # any import of it now raises ImportError
@@ -67,6 +68,7 @@ def test_every_import_is_a_declared_dependency() -> None:
     declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
     extras = [line for name, lines in PROJECT["optional-dependencies"].items() if name != "dev" for line in lines]
     declared |= {canonicalize_name(Requirement(line).name) for line in extras}
+    assert "torchvision" not in declared
     distributions = packages_distributions()
     for path in SOURCES:
         for module in _third_party_imports(path):

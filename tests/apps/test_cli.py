@@ -4,8 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from omnialpha.apps.cli import app
 from omnialpha.imaging.layers import LayerStack
 from omnialpha.imaging.rgba import read_metadata
 from omnialpha.tasks import TASKS
+from processes import fork
 
 
 @pytest.fixture(scope="module")
@@ -300,15 +299,16 @@ def test_real_process_loads_a_saved_model_and_obeys_control_c(here: Path, pipe: 
     Path("many").mkdir()
     for number in range(500):
         os.link("a.png", f"many/{number:03}.png")
-    command = [sys.executable, "-m", "omnialpha", "matte", "many", "--model", "model", "-o", "out/"]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = ["matte", "many", "--model", "model", "-o", "out/"]
+    running = fork(lambda: app(command), output=Path("log"))
     first = Path("out/000_matting_auto.png")
-    while not first.exists() and running.poll() is None:
-        time.sleep(0.05)
-    running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=60)
-    assert running.returncode == 130, errors
-    assert re.fullmatch(r"error: interrupted; \d+ of 500 results are complete\n", errors)
+    while not first.exists() and running.is_alive():
+        time.sleep(0.01)
+    assert running.pid is not None
+    os.kill(running.pid, signal.SIGINT)
+    running.join(60)
+    assert running.exitcode == 130, Path("log").read_text()
+    assert re.search(r"^error: interrupted; \d+ of 500 results are complete\n\Z", Path("log").read_text(), re.MULTILINE)
     written = [path.name for path in Path("out").iterdir()]
     assert first.name in written
     assert not any(name.startswith(".omnialpha-") for name in written)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -93,6 +95,21 @@ def test_broken_files_are_listed_before_the_first_step_or_skipped(tmp_path) -> N
     assert not (tmp_path / "run").exists()
 
 
+def test_from_corpora_to_a_published_checkpoint(tmp_path) -> None:
+    """The commands of runs/nano_cpu.sh in its order, with smaller networks."""
+    corpora = make_corpus(tmp_path / "corpora")
+    small = {"steps": "1", "batch_size": "2", "base_dim": "4", "dim_mult": "[1, 1, 1, 1]"}
+    changes = [word for name, value in small.items() for word in ("--set", f"{name}={value}")]
+    cli("train", "vae", corpora, "--recipe", "nano_vae", "-o", tmp_path / "vae", *changes)
+    small = stage2.SMALL | stage2.NANO | {"steps": "1"}
+    changes = [word for name, value in small.items() for word in ("--set", f"{name}={value}")]
+    vae = ("--vae", tmp_path / "vae" / "vae")
+    cli("train", "dit", corpora, "--recipe", "nano_joint", *vae, "-o", tmp_path / "joint", *changes)
+    cli("train", "publish", tmp_path / "vae", tmp_path / "joint", "--corpora", corpora, "-o", tmp_path / "nano")
+    assert omnialpha.load(tmp_path / "nano").profile.name == "nano"
+    assert "| joint | 1 |" in (tmp_path / "nano" / "README.md").read_text()
+
+
 @pytest.mark.slow
 def test_the_nano_run_goes_from_corpora_to_a_scored_checkpoint(tmp_path) -> None:
     """runs/nano_cpu.sh for real, with few steps on a tiny corpus."""
@@ -116,20 +133,16 @@ def test_the_papers_run_says_what_it_needs(tmp_path) -> None:
     assert "set MANIFEST to the training data" in result.stderr
 
 
-def test_the_papers_run_uses_commands_that_exist() -> None:
-    """Every command and option that the script writes is one of the command line's."""
-    import shlex
-
-    import typer
-
-    text = (ROOT / "runs" / "paper.sh").read_text().replace("\\\n", " ")
-    lines = [
-        line.strip() for line in text.splitlines() if line.strip().startswith(("launch train", '"$python" -m omni'))
-    ]
-    assert len(lines) == 4
+@pytest.mark.parametrize(("script", "count"), [("paper.sh", 4), ("nano_cpu.sh", 3)])
+def test_the_runs_use_commands_that_exist(script: str, count: int) -> None:
+    """Every command and option that a script writes is one of the command line's."""
+    text = (ROOT / "runs" / script).read_text().replace("\\\n", " ")
+    starts = ("launch train", '"$python" -m omnialpha ', "train ")
+    lines = [line.strip() for line in text.splitlines() if line.strip().startswith(starts)]
+    assert len(lines) == count
     for line in lines:
-        words = shlex.split(line.replace('"${@:2}"', ""))
-        words = words[1:] if words[0] == "launch" else words[3:]
+        words = shlex.split(line.replace('"${@:2}"', "").replace('"$@"', ""))
+        words = {"launch": words[1:], "train": words}.get(words[0], words[3:])
         command = typer.main.get_command(app)
         while hasattr(command, "commands"):
             name, *words = words

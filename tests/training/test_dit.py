@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 
 import numpy as np
 import pytest
@@ -20,7 +19,8 @@ from omnialpha.training.dit import Denoiser, flow_matching_losses, learning_rate
 from omnialpha.training.encoding import encode
 from omnialpha.training.nano import build_pipeline, train_tokenizer
 from omnialpha.training.prepare import make_trainable
-from stage2 import lora_config, nano_config, process, saved, train
+from processes import fork_group, free_port
+from stage2 import lora_config, nano_config, saved, train
 
 
 @pytest.fixture(scope="module")
@@ -141,24 +141,17 @@ def test_parts_of_a_batch_add_up_to_the_batch(corpora, tmp_path) -> None:
         torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-5)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.parametrize(("name", "changes"), [("samples", {}), ("tokens", {"context_parallel": "2"})])
 def test_two_processes_give_the_curve_of_one(corpora, tmp_path, name, changes) -> None:
     """Whether they share the samples of a batch or the tokens of a sample, over real gloo."""
     train(corpora, tmp_path / "one", lora_config(steps="3"))
-    port = free_port()
 
     def half() -> None:
         torch.accelerator.is_available = lambda: True  # diffusers shares tokens on GPUs only, but its code runs on gloo
         torch.accelerator.device_count = lambda: 1
         train(corpora, tmp_path / "two", lora_config(steps="3", **changes))
 
-    pair = [process(half, rank, 2, port) for rank in (0, 1)]
+    pair = fork_group(half, world=2, port=free_port())
     for child in pair:
         child.join(240)
     assert [child.exitcode for child in pair] == [0, 0]

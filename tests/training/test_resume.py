@@ -12,7 +12,8 @@ import torch
 from corpus import make_corpus
 from omnialpha.errors import InputError
 from omnialpha.training.state import save_state
-from stage2 import lora_config, nano_config, process, saved, train
+from processes import fork
+from stage2 import lora_config, nano_config, saved, train
 from tiny import rgba_vae
 
 STEPS = 6
@@ -51,13 +52,13 @@ def test_killed_at_several_steps_and_resumed_to_the_same_bits(corpora, tmp_path)
 
     # Each run in a process of its own: what earlier tests left in this one (threads, modes) can change the last bit.
     def complete(name: str) -> None:
-        child = process(lambda: run(name))
+        child = fork(lambda: run(name))
         child.join()
         assert child.exitcode == 0
 
     complete("whole")
     for limit in (1, 3, 4):
-        child = process(lambda: run("killed"))
+        child = fork(lambda: run("killed"))
         while newest(tmp_path / "killed") < limit and child.is_alive():
             time.sleep(0.005)
         child.kill()  # SIGKILL: wherever it is, also in the middle of writing a checkpoint

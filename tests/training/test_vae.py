@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -26,33 +24,13 @@ from omnialpha.training.vae import train_vae, vae_terms
 from omnialpha.training.vae_config import VaeConfig
 from omnialpha.training.vae_models import build_models, build_vae
 from omnialpha.training.vae_validation import validate
+from processes import fork, fork_group, free_port
 
 COMMON = {"batch_size": "2", "warmup": "2", "save_every": "1", "log_every": "1", "held_out": "2", "tracker": "none"}
 PAPER = COMMON | {"steps": "6", "crop": "24", "micro_batch": "1", "gan_start": "3", "discriminator_dim": "8",
                   "perceptual": "gradient_proxy", "mixed_precision": "no", "validate_every": "4"}  # fmt: skip
 SCRATCH = {"rgb_vae": "", "reference_kl_weight": "0", "base_dim": "8", "dim_mult": "[1, 1, 1, 1]"}
 NANO = COMMON | {"crop": "16", "base_dim": "8", "dim_mult": "[1, 1, 1, 1]"}
-
-CHILD = """
-import json, os, signal, sys
-from pathlib import Path
-import torch
-from omnialpha.data.scenes import Corpus
-from omnialpha.training import vae
-from omnialpha.training.recipes import override, paper_vae
-
-folder, corpora, changes, fatal = sys.argv[1:]
-torch.set_num_threads(1)
-save = vae.save_state
-
-def save_or_die(folder, step, state):
-    if step == int(fatal):
-        os.kill(os.getpid(), signal.SIGKILL)
-    save(folder, step, state)
-
-vae.save_state = save_or_die
-vae.train_vae(override(paper_vae(), json.loads(changes)), Corpus(corpora, "train"), Path(folder))
-"""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -309,11 +287,19 @@ def test_a_checkpoint_of_other_networks_is_refused(config, corpus, whole, tmp_pa
     assert json.loads((tmp_path / "run" / "config.json").read_text())["gan_weight"] == 1
 
 
-def test_a_killed_run_resumes_to_the_same_bits(config, corpora, corpus, whole, tmp_path, rgb) -> None:
-    words = [str(tmp_path), str(corpora), json.dumps(PAPER | {"rgb_vae": rgb}), "5"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    killed = subprocess.run([sys.executable, "-c", CHILD, *words], env=environment, capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+def test_a_killed_run_resumes_to_the_same_bits(config, corpus, whole, tmp_path, monkeypatch) -> None:
+    save = vae.save_state
+
+    def save_or_die(folder, step, state) -> None:
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        save(folder, step, state)
+
+    with monkeypatch.context() as context:
+        context.setattr(vae, "save_state", save_or_die)
+        child = fork(lambda: train_vae(config, corpus, tmp_path))
+        child.join()
+    assert child.exitcode == -signal.SIGKILL
     state = load_state(tmp_path)
     assert state is not None
     assert state["step"] == 4
@@ -321,20 +307,10 @@ def test_a_killed_run_resumes_to_the_same_bits(config, corpora, corpus, whole, t
     assert_same_state(load_state(tmp_path), load_state(whole))
 
 
-def test_two_processes_walk_the_same_curve_as_one(config, corpora, whole, tmp_path, rgb) -> None:
-    words = [str(tmp_path), str(corpora), json.dumps(PAPER | {"rgb_vae": rgb}), "0"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    environment |= {"MASTER_PORT": "29573", "LOCAL_WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", CHILD, *words],
-            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(2)
-    ]
-    for child in children:
-        _, errors = child.communicate()
-        assert child.returncode == 0, errors.decode()
+def test_two_processes_walk_the_same_curve_as_one(config, corpus, whole, tmp_path) -> None:
+    pair = fork_group(lambda: train_vae(config, corpus, tmp_path), world=2, port=free_port())
+    for child in pair:
+        child.join(240)
+    assert [child.exitcode for child in pair] == [0, 0]
     curves = [[record["loss"] for record in records(folder) if "loss" in record] for folder in (tmp_path, whole)]
     assert curves[0] == pytest.approx(curves[1], rel=1e-4)
