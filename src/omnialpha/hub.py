@@ -93,7 +93,7 @@ def locate(name: str | Path, adapter: str | Path | None = None) -> tuple[Path, P
     # A known name wins over a folder of that name, which can still be written as a path: "./nano".
     known = CHECKPOINTS.get(name) if isinstance(name, str) else None
     if known is None:
-        base = _folder_or_fetch(name, PIPELINE_FILES, skip=() if adapter is None else RGB_VAE)
+        base = folder_or_fetch(name, PIPELINE_FILES, skip=() if adapter is None else RGB_VAE)
     elif known.base is None:
         base = EMBEDDED / known.name
         if not (base / "model_index.json").is_file():
@@ -102,7 +102,7 @@ def locate(name: str | Path, adapter: str | Path | None = None) -> tuple[Path, P
         base = fetch(known.base, PIPELINE_FILES, skip=RGB_VAE)
     if known is not None and adapter is None:
         adapter = known.adapter
-    return base, None if adapter is None else _folder_or_fetch(adapter, ADAPTER_FILES)
+    return base, None if adapter is None else folder_or_fetch(adapter, ADAPTER_FILES)
 
 
 def fetch(repo: str, files: Sequence[str], *, skip: Sequence[str] = ()) -> Path:
@@ -136,8 +136,18 @@ def fetch(repo: str, files: Sequence[str], *, skip: Sequence[str] = ()) -> Path:
         ) from error
 
 
-def _folder_or_fetch(name: str | Path, files: Sequence[str], skip: Sequence[str] = ()) -> Path:
-    """A folder as it is, a hub id through the cache."""
+def folder_or_fetch(name: str | Path, files: Sequence[str], skip: Sequence[str] = ()) -> Path:
+    """A folder as it is, a hub id through the cache.
+
+    Args:
+        name: folder or hub id "owner/name".
+        files: glob patterns of the files to fetch from the hub.
+        skip: glob patterns of files to leave out.
+
+    Raises:
+        InputError: the name is neither a folder nor a possible hub id.
+        CheckpointError: the files are not there and cannot be downloaded.
+    """
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder

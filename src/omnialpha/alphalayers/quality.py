@@ -26,7 +26,7 @@ GREY = 128
 
 Box = tuple[int, int, int, int]
 Aesthetic = Callable[[Image.Image], float]
-"""An opaque "RGB" picture to its score, as `aesthetic.laion_aesthetic` returns."""
+"""An opaque "RGB" picture to its score, as `aesthetic.LaionAesthetic` is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +180,7 @@ def judge(qualities: Mapping[str, Quality], limits: Limits) -> dict[str, str]:
     dropped = {name: reason for name, quality in qualities.items() if (reason := _fault(quality, limits))}
     ranked = sorted(qualities.keys() - dropped.keys(), key=lambda name: _rank(name, qualities[name]))
     dropped |= {
-        name: f"near-duplicate of {original}"
+        name: f"near-duplicate: repeats {original}"
         for name, original in near_duplicates({name: qualities[name].hash for name in ranked}, limits.distance)
     }
     left = [name for name in ranked if name not in dropped]
