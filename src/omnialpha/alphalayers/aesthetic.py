@@ -9,6 +9,7 @@ cut-outs with each other and not with photographs.
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def _state(file: Path) -> "dict[str, torch.Tensor]":
             if file.suffix == ".safetensors"
             else torch.load(file, map_location="cpu", weights_only=True)
         )
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+    except (SafetensorError, UnpicklingError, OSError, RuntimeError, EOFError) as error:
         raise CheckpointError(f"{file}: is not a file of weights; {_NEEDED}") from error
     return dict(state)
 

@@ -86,7 +86,7 @@ def dataset_card(
     parts = [
         f"---\n{_front_matter(contents, format, suffix, download_size)}\n---\n",
         "# AlphaLayers-style triplets\n",
-        f"{contents.samples} samples of a foreground with transparency, a background and their composite, with captions "
+        f"{contents.samples} samples of a transparent foreground, a background and their composite, with captions "
         f"and four masks each, made by omnialpha {__version__} as §3.4 and Appendix B of this paper describe:\n",
         "> OmniAlpha: A Sequence-to-Sequence Framework for Unified Multi-Task RGBA Generation\n",
         _table(["split", "samples", "files"], splits),

@@ -1,0 +1,110 @@
+"""LAION-AES with a small CLIP in transformers' layout and a head with the real file's names and order of layers."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+
+from omnialpha import hub
+from omnialpha.alphalayers.aesthetic import CLIP, HEAD, LaionAesthetic
+from omnialpha.errors import CheckpointError
+
+DIMENSIONS = 12
+
+
+def _head() -> torch.nn.Module:
+    """The predictor as its authors define it, on 12 dimensions instead of 768."""
+    nn = torch.nn
+    torch.manual_seed(1)
+    layers = nn.Sequential(
+        *(nn.Linear(DIMENSIONS, 10), nn.Dropout(0.2), nn.Linear(10, 8), nn.Dropout(0.2), nn.Linear(8, 6)),
+        *(nn.Dropout(0.1), nn.Linear(6, 4), nn.Linear(4, 1)),
+    )
+    return nn.ModuleDict({"layers": layers}).eval()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = CLIPConfig(
+        text_config={**small, "vocab_size": 50, "max_position_embeddings": 12},
+        vision_config={**small, "image_size": 32, "patch_size": 16},
+        projection_dim=DIMENSIONS,
+    )
+    CLIPModel(config).save_pretrained(folder / "clip")
+    torch.save(_head().state_dict(), folder / HEAD)
+    return folder / "clip", folder / HEAD
+
+
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8))
+
+
+@torch.no_grad()
+def _expected(clip: Path, picture: Image.Image) -> float:
+    """By transformers' own preparation and the head layer by layer."""
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    pixels = processor(picture, return_tensors="pt")["pixel_values"]
+    model = CLIPModel.from_pretrained(clip).eval()
+    embedding = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
+    return float(_head()["layers"](embedding / embedding.norm(dim=-1, keepdim=True)))  # type: ignore[index]
+
+
+def test_scores_are_those_of_the_authors_layers(files: tuple[Path, Path], tmp_path: Path) -> None:
+    clip, head = files
+    expected = _expected(clip, PICTURE)
+    assert LaionAesthetic(clip, head)(PICTURE) == pytest.approx(expected, abs=1e-5)
+    save_file(torch.load(head, weights_only=True), tmp_path / "head.safetensors")
+    assert LaionAesthetic(clip, tmp_path / "head.safetensors")(PICTURE) == pytest.approx(expected, abs=1e-5)
+    assert LaionAesthetic(clip, head)(Image.new("RGB", (40, 40))) != pytest.approx(expected, abs=1e-5)
+
+
+def test_settings_name_the_weights(files: tuple[Path, Path], tmp_path: Path) -> None:
+    clip, head = files
+    scorer = LaionAesthetic(clip, head)
+    other = tmp_path / "other.pth"
+    state = torch.load(head, weights_only=True)
+    torch.save({**state, "layers.7.bias": state["layers.7.bias"] + 1}, other)
+    assert LaionAesthetic(clip, other).settings != scorer.settings
+    assert LaionAesthetic(clip, other)(PICTURE) == pytest.approx(scorer(PICTURE) + 1)
+    assert str(clip.parent) not in str(scorer.settings)
+
+
+def test_it_may_travel_to_another_process(files: tuple[Path, Path]) -> None:
+    scorer = LaionAesthetic(*files)
+    assert pickle.loads(pickle.dumps(scorer))(PICTURE) == scorer(PICTURE)
+
+
+def test_missing_weights_name_both_files(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, head = files
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(hub, "snapshot_download", _nothing_there)
+    for arguments in ((clip, tmp_path / HEAD), (tmp_path / "clip", head), (tmp_path, head), (CLIP, head)):
+        with pytest.raises(CheckpointError, match=f"hf download {CLIP} --local-dir CLIP.*{HEAD.replace('+', '.')}"):
+            LaionAesthetic(*arguments)
+
+
+def _nothing_there(repo: str, **_: object) -> str:
+    raise OSError("no network")
+
+
+def test_wrong_weights_are_refused(files: tuple[Path, Path], tmp_path: Path) -> None:
+    clip, head = files
+    (tmp_path / "text.pth").write_text("<html>")
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "another.pth")
+    state = torch.load(head, weights_only=True)
+    torch.save({**state, "layers.0.weight": torch.zeros(10, 768)}, tmp_path / "wide.pth")
+    with pytest.raises(CheckpointError, match="is not a file of weights"):
+        LaionAesthetic(clip, tmp_path / "text.pth")
+    with pytest.raises(CheckpointError, match="is not the LAION-AES head"):
+        LaionAesthetic(clip, tmp_path / "another.pth")
+    with pytest.raises(CheckpointError, match="12 dimensions, the head expects 768"):
+        LaionAesthetic(clip, tmp_path / "wide.pth")(PICTURE)
