@@ -1,0 +1,1 @@
+"""`omnialpha studio`: the page and the service in one process."""
