@@ -64,9 +64,9 @@ def load(
         InputError: an unknown name, device or dtype.
         CheckpointError: weights are missing, cannot be downloaded, or do not fit.
     """
-    target = _device(device)
+    target = choose_device(device)
     base_folder, adapter_folder = locate(name, adapter)
-    pipeline = open_folders(base_folder, adapter_folder, _dtype(dtype, target))
+    pipeline = open_folders(base_folder, adapter_folder, choose_dtype(dtype, target))
     return pipeline.to(target)
 
 
@@ -203,7 +203,12 @@ def _image_processor(base: Path) -> Qwen2VLImageProcessorPil | None:
     return None
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The device that is asked for; by default CUDA where there is one, else the CPU.
+
+    Raises:
+        InputError: torch does not know it, or it is not there.
+    """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -215,7 +220,12 @@ def _device(device: str | torch.device | None) -> torch.device:
     return target
 
 
-def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    """The dtype that is asked for; by default bfloat16 on CUDA, else float32.
+
+    Raises:
+        InputError: an unknown name.
+    """
     if dtype is None:
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if isinstance(dtype, torch.dtype):

@@ -40,7 +40,7 @@ def paste_scenes(
         InputError: a folder holds no pictures.
         OutputError: the result cannot be written.
     """
-    objects, places = _pictures(cutouts), _pictures(backgrounds)
+    objects, places = pictures(cutouts), pictures(backgrounds)
     stocks = {"train": _stock(objects, places, size)}
     if min(len(objects), len(places)) >= HELD_OUT:
         stocks = {
@@ -71,7 +71,12 @@ def caption_of(picture: Path) -> str:
     return " ".join(word for word in words if not word.isdigit())
 
 
-def _pictures(folder: Path) -> list[Path]:
+def pictures(folder: Path) -> list[Path]:
+    """The pictures of a folder, in the order of their names.
+
+    Raises:
+        InputError: there are none.
+    """
     files = sorted(file for file in folder.glob("*") if file.suffix.lower() in SUFFIXES)
     if not files:
         raise InputError(f"{folder}: holds no pictures; expected a folder of {', '.join(SUFFIXES)} files")

@@ -36,9 +36,9 @@ TILT = 2.5  # degrees, standard deviation, of what stands; three times that for 
 STRENGTH = (0.5, 1.0)  # of the light match
 
 _FLYING = """
-    airplane aeroplane airship balloon bat bee blimp bomber butterfly cloud comet copter dragonfly drone fighter firework
-    fireworks glider helicopter hummingbird jet kite lightning moon moth parachute plane planet rainbow satellite
-    shuttle smoke snowflake star sun ufo zeppelin
+    airplane aeroplane airship balloon bat bee blimp bomber butterfly cloud comet copter dragonfly drone fighter
+    firework fireworks glider helicopter hummingbird jet kite lightning moon moth parachute plane planet rainbow
+    satellite shuttle smoke snowflake star sun ufo zeppelin
 """
 FLYING = frozenset(_FLYING.split())
 """Words of a caption that say of an object that it stands on no ground."""

@@ -30,6 +30,12 @@ def user_message(*parts: str | Image.Image) -> Message:
     return {"role": "user", "content": [_part(part) for part in parts]}
 
 
+def over_white(picture: Image.Image) -> Image.Image:
+    """A picture of any mode over a white page, "RGB": how vision models are shown transparent ones."""
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Usage:
     """What some replies took; adds up.
@@ -176,8 +182,7 @@ def _without_pictures(value: Any) -> Any:
 def _part(part: str | Image.Image) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
-    white = Image.new("RGBA", part.size, "white")
     buffer = io.BytesIO()
-    Image.alpha_composite(white, part.convert("RGBA")).convert("RGB").save(buffer, format="PNG")
+    over_white(part).save(buffer, format="PNG")
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
