@@ -14,8 +14,8 @@ from omnialpha.apps.studio import download
 from omnialpha.apps.studio.arrange import arrange
 from omnialpha.apps.studio.choices import FAMILIES, ways
 from omnialpha.apps.studio.history import Entry, History, Visit, new_key
-from omnialpha.apps.studio.page import Page, shelf_item
-from omnialpha.apps.studio.question import Question
+from omnialpha.apps.studio.page.layout import Page, shelf_item
+from omnialpha.apps.studio.page.question import Question
 from omnialpha.apps.studio.runs import Run, follow
 from omnialpha.apps.studio.telling import Updates, nothing_else, progress, said, told
 from omnialpha.apps.studio.view import Backdrop, before_and_after, data_uri, over_backdrop, thumbnail

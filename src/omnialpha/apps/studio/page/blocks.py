@@ -1,4 +1,4 @@
-"""The studio as one application: the page at /, the HTTP service beside it, one worker for both."""
+"""The parts of the page joined with the actions that they start, and the page put into an application."""
 
 import os
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from omnialpha.apps.studio.answer import Answer
 from omnialpha.apps.studio.examples import FOLDER
 from omnialpha.apps.studio.history import History, Visit
-from omnialpha.apps.studio.page import SAVE_FILE, TO_STATUS, Page, layout, part
-from omnialpha.apps.studio.question import Question
+from omnialpha.apps.studio.page.answer import Answer
+from omnialpha.apps.studio.page.layout import SAVE_FILE, TO_STATUS, Page, layout, part
+from omnialpha.apps.studio.page.question import Question
 from omnialpha.apps.studio.runs import Run
 from omnialpha.models.profile import Profile
 
@@ -28,8 +28,10 @@ class _Blocks(gr.Blocks):
         """As Gradio does, with an error for people."""
         try:
             return await super().preprocess_data(*args, **kwargs)
-        except (OSError, Image.DecompressionBombError) as error:
-            raise gr.Error(NO_PICTURE, title="Not a picture", print_exception=False) from error
+        except Exception as error:  # some versions wrap what Pillow raised
+            if isinstance(error.__cause__ or error, OSError | Image.DecompressionBombError):
+                raise gr.Error(NO_PICTURE, title="Not a picture", print_exception=False) from error
+            raise
 
 
 def build(run: Run, profile: Profile, history: History) -> gr.Blocks:

@@ -15,7 +15,7 @@ from omnialpha.imaging import rgba
 from omnialpha.models.profile import Profile
 from omnialpha.tasks import TASKS
 
-_PARTS = resources.files("omnialpha.apps.studio") / "parts"
+_PARTS = resources.files("omnialpha.apps.studio.page") / "parts"
 
 LEGEND = (
     f'<div id="legend"><i style="background:{guides.OBJECT}"></i><b>blue</b>: the object &nbsp; '

@@ -12,7 +12,7 @@ from omnialpha.apps.studio.choices import PAINTED, guide_of, ways
 from omnialpha.apps.studio.examples import EXAMPLES
 from omnialpha.apps.studio.guides import painted_guide
 from omnialpha.apps.studio.history import History, Visit
-from omnialpha.apps.studio.page import HIGH, LOW, Page
+from omnialpha.apps.studio.page.layout import HIGH, LOW, Page
 from omnialpha.apps.studio.telling import Updates, nothing_else, told
 from omnialpha.errors import InputError
 from omnialpha.imaging import rgba
