@@ -1,7 +1,5 @@
 """What the command line tells about itself: `tasks`, `models`, `doctor`. Each imports what it needs when it runs."""
 
-import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -140,6 +138,8 @@ def _model(checkpoint: "Checkpoint") -> dict[str, str]:
 
 def _missing_extras() -> dict[str, list[str]]:
     """Each extra of the package and those of its packages that are not installed."""
+    import importlib.metadata  # with the e-mail parser, which --help does not need
+
     missing: dict[str, list[str]] = {}
     try:
         requirements = importlib.metadata.requires("omnialpha") or []
@@ -157,6 +157,8 @@ def _missing_extras() -> dict[str, list[str]]:
 
 
 def _version(package: str) -> str:
+    import importlib.metadata
+
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
