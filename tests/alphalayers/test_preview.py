@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from finished_build import make_build
 from omnialpha.alphalayers.finished import MASKS, read_finished
@@ -160,7 +160,7 @@ def test_sorting_filtering_and_looking(build: Path, opened: Page) -> None:
     assert _shown(opened) == ranked[:24]
     # The rest comes when one scrolls down.
     opened.locator("#end").scroll_into_view_if_needed()
-    opened.wait_for_function("document.querySelectorAll('article').length === 30")
+    expect(opened.locator("article")).to_have_count(30)
     opened.select_option("#sort", "worst")
     assert _shown(opened)[:3] == ranked[:-4:-1]
     opened.select_option("#split", "test")

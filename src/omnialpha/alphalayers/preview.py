@@ -107,7 +107,7 @@ def _pictures(each: Finished, side: int) -> dict[str, str]:
 def _data_uri(image: Image.Image, side: int) -> str:
     image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     stream = io.BytesIO()
-    image.save(stream, "WEBP", quality=_QUALITY, method=4)
+    image.save(stream, "WEBP", quality=_QUALITY, method=2)
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
