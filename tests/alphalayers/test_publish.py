@@ -158,7 +158,7 @@ def test_card(build: Path, tmp_path: Path) -> None:
     assert "| painted | CC0-1.0 | 3 |" in text
     assert "| filter | too small | 1 |" in text
     assert "| edit | OSError | 1 |" in text
-    assert '| edit | diffusers:editor | {"steps": 40} |' in text
+    assert '| edit | {"steps": 40} |' in text
     scores = [each.sample.score for each in read_finished(build)]
     assert f"worst {max(scores):.4f}" in text  # type: ignore[type-var]
     assert str(build) not in text

@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from omnialpha import hub
+from omnialpha.alphalayers.weights import identity
 from omnialpha.errors import CheckpointError, InputError
 from omnialpha.evaluation import extractors
 
@@ -45,6 +46,7 @@ class LaionAesthetic:
     Attributes:
         name: For records.
         settings: What the scores depend on, in JSON types.
+        workers: As backends have it.
 
     Raises:
         CheckpointError: One of the two is missing, or is something else; the message names both.
@@ -62,8 +64,12 @@ class LaionAesthetic:
             raise CheckpointError(f"{self._folder}: holds no CLIP model; {_NEEDED}")
         self._weights, self._bias = _collapsed(_state(file), file)
         self._device = device
-        self.name = f"LAION-AES, {file.name}"
-        self.settings: dict[str, Any] = {"clip": Path(clip).name, "head": sha256(file.read_bytes()).hexdigest()}
+        self.name, self.workers = f"LAION-AES, {file.name}", 1
+        self.settings: dict[str, Any] = {
+            "kind": "laion-aes",
+            "clip": identity(self._folder),
+            "head": sha256(file.read_bytes()).hexdigest()[:16],
+        }
 
     def __call__(self, picture: Image.Image) -> float:
         """Score a picture.

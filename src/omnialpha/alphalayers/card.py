@@ -58,7 +58,7 @@ next(iter(samples))["foreground.png"]  # a PIL image
 
 def dataset_card(
     contents: Contents,
-    recipe: Mapping[str, tuple[str, Mapping[str, Any]]],
+    recipe: Mapping[str, Mapping[str, Any]],
     settings: Mapping[str, Any],
     *,
     format: str,
@@ -69,7 +69,7 @@ def dataset_card(
 
     Args:
         contents: What was counted.
-        recipe: Stage to its backend and its settings.
+        recipe: Stage to the settings of its backend.
         settings: Of the build.
         format: "parquet" or "webdataset".
         suffix: Of the files in `data/`.
@@ -79,10 +79,7 @@ def dataset_card(
         YAML and Markdown.
     """
     splits = [[name, part.samples, len(part.shards)] for name, part in contents.parts.items()]
-    made_by = [
-        [stage, backend, json.dumps(known, sort_keys=True, ensure_ascii=False)]
-        for stage, (backend, known) in recipe.items()
-    ]
+    made_by = [[stage, json.dumps(known, sort_keys=True, ensure_ascii=False)] for stage, known in recipe.items()]
     parts = [
         f"---\n{_front_matter(contents, format, suffix, download_size)}\n---\n",
         "# AlphaLayers-style triplets\n",
@@ -100,7 +97,7 @@ def dataset_card(
         "## Left out\n\nCandidates that are not among the samples.\n",
         _table(["stage", "reason", "candidates"], [[*reason, n] for reason, n in _sorted(contents.dropped)]),
         "## How it was made\n",
-        _table(["stage", "backend", "settings"], made_by),
+        _table(["stage", "settings of its backend"], made_by),
         _table(["setting", "value"], [[name, json.dumps(value)] for name, value in sorted(settings.items())]),
     ]
     return "\n".join(part for part in parts if part)

@@ -112,21 +112,21 @@ def read_dropped(out: Path) -> Iterator[Dropped]:
                 yield Dropped(**json.loads(line))
 
 
-def read_recipe(out: Path) -> dict[str, tuple[str, Mapping[str, Any]]]:
+def read_recipe(out: Path) -> dict[str, Mapping[str, Any]]:
     """What made the data set.
 
     Args:
         out: Folder of the build.
 
     Returns:
-        Stage to its backend's line of text and settings, of the stages that have a backend, as the first sample's
-        records have them: a build has one backend per stage.
+        Stage to the settings of its backend, for the stages that have one, as the first sample's records state them: a
+        build has one backend per stage. Addresses and folders are not among the settings.
     """
     first = next(iterate_manifest(out / "manifest.jsonl"), None)
-    records = (
-        {} if first is None else {stage: Store(out / "store").read(stage, key) for stage, key in first.stages.items()}
-    )
-    return {stage: (record["backend"], record["settings"]) for stage, record in records.items() if record["backend"]}
+    if first is None:
+        return {}
+    settings = {stage: Store(out / "store").read(stage, key)["settings"] for stage, key in first.stages.items()}
+    return {stage: known for stage, known in settings.items() if known}
 
 
 def read_settings(out: Path) -> dict[str, Any]:

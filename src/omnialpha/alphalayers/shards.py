@@ -127,7 +127,7 @@ class TarShard:
         member = tarfile.TarInfo(name)  # its time is 0 and it belongs to nobody
         member.size = len(content)
         self._tar.addfile(member, io.BytesIO(content))
-        self._tar.members.clear()  # else the names of all files are kept
+        self._tar.members.clear()  # type: ignore[attr-defined]  # else the names of all files are kept
 
 
 def features() -> list[dict[str, str]]:
