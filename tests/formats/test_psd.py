@@ -138,7 +138,8 @@ def test_colours_with_a_profile_are_converted(tmp_path: Path, caplog: pytest.Log
     image = noise(4, 4, 0).convert("RGB")
     profile = ImageCms.createProfile("sRGB")
     document = PSDImage.frompil(image)
-    data = ImageCms.ImageCmsProfile(profile).tobytes()
+    # The same colours under another name: sRGB itself would be left alone.
+    data = ImageCms.ImageCmsProfile(profile).tobytes().replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
     document.image_resources[Resource.ICC_PROFILE] = ImageResource(key=Resource.ICC_PROFILE, data=data)
     document.save(tmp_path / "profile.psd")
     with caplog.at_level(logging.INFO, "omnialpha"):
@@ -204,7 +205,7 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_a_canvas_too_long_for_the_format_is_refused_before_writing(tmp_path: Path) -> None:
     stack = LayerStack([Layer(Image.new("RGBA", (1, 1)))], (30_001, 1))
-    with pytest.raises(OutputError, match="at most 30000 pixels wide and high; save as .ora or a folder"):
+    with pytest.raises(OutputError, match="at most 30000 pixels wide and high; save as .psb, .ora or a folder"):
         psd.write(stack, tmp_path / "long.psd")
     assert list(tmp_path.iterdir()) == []
 

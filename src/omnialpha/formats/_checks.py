@@ -3,12 +3,17 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from PIL import Image
+
 from omnialpha.errors import ImageError
-from omnialpha.imaging.layers import Layer
+from omnialpha.imaging.layers import Layer, LayerStack
 from omnialpha.imaging.rgba import MAX_PIXELS
 
 MAX_STACK_PIXELS = 16 * MAX_PIXELS
 """Most pixels of all layers together: one gigapixel, 4 GiB in memory. A guard against crafted files."""
+
+MAX_LAYERS = 1000
+"""Most layers that are read; a crafted file could list millions of one pixel each."""
 
 
 def collect(layers: Iterable[Layer], name: str) -> list[Layer]:
@@ -19,18 +24,27 @@ def collect(layers: Iterable[Layer], name: str) -> list[Layer]:
         name: The file, for the message.
 
     Raises:
-        ImageError: Together they have more than ``MAX_STACK_PIXELS`` pixels.
+        ImageError: They are more than ``MAX_LAYERS``, or together have more than ``MAX_STACK_PIXELS`` pixels.
     """
-    result, pixels = [], 0
+    result: list[Layer] = []
+    pixels = 0
     for layer in layers:
+        if len(result) == MAX_LAYERS:
+            raise ImageError(f"{name}: has more than the {MAX_LAYERS} layers that are read; merge some first")
         result.append(layer)
-        pixels += layer.image.width * layer.image.height
+        # Sixteen bytes of floats beside the four of 8 bits count as four pixels more.
+        pixels += layer.image.width * layer.image.height * (1 if layer.deep is None else 5)
         if pixels > MAX_STACK_PIXELS:
             raise ImageError(
                 f"{name}: its layers have more than the {MAX_STACK_PIXELS / 1e6:.0f} million pixels that are read; "
                 "crop or merge some first"
             )
     return result
+
+
+def at_least_one(stack: LayerStack) -> LayerStack:
+    """The stack itself, or a transparent layer in the place of none, for formats that need a picture."""
+    return stack if len(stack) else LayerStack([Layer(Image.new("RGBA", stack.size))], stack.size, stack.metadata)
 
 
 def whole_number(value: Any, what: str, name: str) -> int:
@@ -46,6 +60,17 @@ def whole_number(value: Any, what: str, name: str) -> int:
     except (TypeError, ValueError, OverflowError):
         pass  # told below, together with fractions
     raise ImageError(f"{name}: its {what} is {value!r}, not a whole number; write the file again")
+
+
+def pair(value: Any, what: str, name: str) -> tuple[int, int]:
+    """Two whole numbers, from a JSON list.
+
+    Raises:
+        ImageError: ``value`` is something else.
+    """
+    if not isinstance(value, list) or len(value) != 2:
+        raise ImageError(f"{name}: its {what} is {value!r}, not two numbers; write the file again")
+    return whole_number(value[0], what, name), whole_number(value[1], what, name)
 
 
 def opacity(value: Any, name: str) -> float:

@@ -8,17 +8,15 @@ Written and read by the baseline of the OpenRaster specification, version 0.0.6:
 import io
 import json
 import os
-import re
 import zipfile
 from collections.abc import Iterator
 from logging import getLogger
 from typing import Any
 from xml.etree import ElementTree
 
-from PIL import Image
-
 from omnialpha.errors import ImageError
-from omnialpha.formats import _checks
+from omnialpha.formats import _checks, _manifest, _text
+from omnialpha.formats._flat import png_bytes
 from omnialpha.imaging import rgba
 from omnialpha.imaging.files import atomic_write, explained, opened
 from omnialpha.imaging.layers import Layer, LayerStack
@@ -29,7 +27,7 @@ _MIME_TYPE = b"image/openraster"
 _METADATA = "omnialpha/metadata.json"
 _THUMBNAIL = (256, 256)
 _NORMAL = "svg:src-over"
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # characters that XML cannot express
+_UNSTATED_DPI = 72  # the specification's default, which every program writes that knows no better
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed time stamp: the same stack gives the same bytes
 _MAX_TEXT_BYTES = 16 << 20  # of stack.xml and the metadata; more is no description of layers
 _MAX_PNG_BYTES = 8 * rgba.MAX_PIXELS + (1 << 20)  # the largest picture at 16 bits per channel, uncompressed
@@ -46,16 +44,17 @@ def write(stack: LayerStack, path: str | os.PathLike[str], *, overwrite: bool = 
     Raises:
         OutputError: The file exists, or it cannot be written.
     """
-    image = ElementTree.Element(
-        "image", {"version": "0.0.6", "w": str(stack.size[0]), "h": str(stack.size[1]), "xres": "72", "yres": "72"}
-    )
+    dpi = _manifest.dpi(stack)
+    across, down = (_UNSTATED_DPI, _UNSTATED_DPI) if dpi is None else (round(dpi[0]), round(dpi[1]))
+    size = {"w": str(stack.size[0]), "h": str(stack.size[1])}
+    image = ElementTree.Element("image", {"version": "0.0.6", **size, "xres": str(across), "yres": str(down)})
     root = ElementTree.SubElement(image, "stack")
     for index, layer in reversed(list(enumerate(stack))):
         ElementTree.SubElement(
             root,
             "layer",
             {
-                "name": _NOT_XML.sub("", layer.name) or f"Layer {index + 1}",
+                "name": _text.for_xml(layer.name, index + 1),
                 "src": f"data/layer{index:03d}.png",
                 "x": str(layer.offset[0]),
                 "y": str(layer.offset[1]),
@@ -72,9 +71,9 @@ def write(stack: LayerStack, path: str | os.PathLike[str], *, overwrite: bool = 
         xml: bytes = ElementTree.tostring(image, encoding="UTF-8", xml_declaration=True)
         _add(archive, "stack.xml", xml, compress=True)
         for index, layer in enumerate(stack):
-            _add(archive, f"data/layer{index:03d}.png", _png(layer.image))
-        _add(archive, "mergedimage.png", _png(merged))
-        _add(archive, "Thumbnails/thumbnail.png", _png(thumbnail))
+            _add(archive, f"data/layer{index:03d}.png", png_bytes(layer.image))
+        _add(archive, "mergedimage.png", png_bytes(merged))
+        _add(archive, "Thumbnails/thumbnail.png", png_bytes(thumbnail))
         if stack.metadata:
             _add(archive, _METADATA, json.dumps(stack.metadata).encode(), compress=True)
 
@@ -111,7 +110,15 @@ def read(path: str | os.PathLike[str]) -> LayerStack:
         metadata: Any = {}
         if _METADATA in archive.namelist():
             metadata = json.loads(_content(archive, _METADATA, _MAX_TEXT_BYTES, name))
-        return LayerStack(layers, size, _checks.mapping(metadata, "metadata", name))
+        metadata = _manifest.with_dpi(_checks.mapping(metadata, "metadata", name), _dpi(image, name))
+        return LayerStack(layers, size, metadata)
+
+
+def _dpi(image: ElementTree.Element, name: str) -> tuple[float, float] | None:
+    """The resolution that the file states; None for the default."""
+    default = str(_UNSTATED_DPI)
+    across, down = (_checks.whole_number(image.get(key, default), "resolution", name) for key in ("xres", "yres"))
+    return None if across == down == _UNSTATED_DPI or min(across, down) < 1 else (float(across), float(down))
 
 
 def _layers(
@@ -161,9 +168,3 @@ def _content(archive: zipfile.ZipFile, member: str, limit: int, name: str) -> by
 def _add(archive: zipfile.ZipFile, member: str, content: bytes, compress: bool = False) -> None:
     kind = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED  # PNGs are compressed already
     archive.writestr(zipfile.ZipInfo(member, _EPOCH), content, kind)
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()

@@ -1,27 +1,24 @@
 """A folder of PNGs, one per layer, with a JSON manifest: readable by any program, and the exact 8-bit pixels.
 
-- ``manifest.json``: {"format": "omnialpha layers", "version": 1, "size": [W, H], "layers": [...], "metadata": {...}};
-  the layers are listed back to front, each with its file, name, opacity, visible and offset [x, y]
+- ``manifest.json``: what ``_manifest`` describes, each layer with its file
 - ``00-background.png``, ``01-foreground-1.png``, …: the layers
 - ``merged.png``: the flattened picture, for viewers; not read back
 """
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from omnialpha.errors import ImageError, OutputError
-from omnialpha.formats import _checks
+from omnialpha.formats import _checks, _manifest, _text
 from omnialpha.imaging import rgba
 from omnialpha.imaging.files import atomic_folder, explained, opened
 from omnialpha.imaging.layers import Layer, LayerStack
-from omnialpha.imaging.rgba import check_size
+from omnialpha.imaging.rgba import check_size, save_png
 
 MANIFEST, MERGED = "manifest.json", "merged.png"
-_FORMAT, _VERSION = "omnialpha layers", 1
 
 
 def write(stack: LayerStack, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -38,27 +35,13 @@ def write(stack: LayerStack, path: str | os.PathLike[str], *, overwrite: bool = 
     folder = Path(path)
     if folder.exists():
         _check_replaceable(folder, overwrite)
-    entries = [
-        {
-            "file": _file_name(index, layer.name),
-            "name": layer.name,
-            "opacity": layer.opacity,
-            "visible": layer.visible,
-            "offset": list(layer.offset),
-        }
-        for index, layer in enumerate(stack)
-    ]
-    manifest = {
-        "format": _FORMAT,
-        "version": _VERSION,
-        "size": list(stack.size),
-        "layers": entries,
-        "metadata": stack.metadata,
-    }
+    manifest, dpi = _manifest.describe(stack), _manifest.dpi(stack)
+    for index, entry in enumerate(manifest["layers"]):
+        entry["file"] = "-".join(filter(None, (f"{index:02d}", _text.slug(entry["name"])))) + ".png"
     with atomic_folder(folder) as temporary:
-        for layer, entry in zip(stack, entries, strict=True):
-            layer.image.save(temporary / str(entry["file"]))
-        stack.flatten().save(temporary / MERGED)
+        for layer, entry in zip(stack, manifest["layers"], strict=True):
+            save_png(layer.image, temporary / entry["file"], dpi=dpi)
+        save_png(stack.flatten(), temporary / MERGED, dpi=dpi)
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
 
 
@@ -78,46 +61,26 @@ def read(path: str | os.PathLike[str]) -> LayerStack:
     if not folder.is_dir():
         raise ImageError(f"{name}: no such folder; check the path")
     manifest = _read_manifest(folder)
-    canvas = _pair(manifest.get("size"), "size", name)
+    canvas = _manifest.size(manifest, name)
     check_size(canvas, name)
     layers = _checks.collect(_layers(folder, manifest), name)
-    return LayerStack(layers, canvas, _checks.mapping(manifest.get("metadata", {}), "metadata", name))
+    return LayerStack(layers, canvas, _manifest.metadata(manifest, name))
 
 
 def _layers(folder: Path, manifest: dict[str, Any]) -> Iterator[Layer]:
     name = str(folder / MANIFEST)
-    entries = manifest.get("layers")
-    if not isinstance(entries, list):
-        raise ImageError(f"{name}: has no list of layers; write the folder again")
-    for item in entries:
+    for item in manifest["layers"]:
         entry = _checks.mapping(item, "layer", name)
         file = entry.get("file")
         # A manifest from elsewhere must not reach outside its folder.
         if not isinstance(file, str) or not file or Path(file).name != file or "\\" in file:
             raise ImageError(f"{name}: the file of a layer is {file!r}, not a name inside the folder; correct it")
-        yield Layer(
-            rgba.read(folder / file),
-            str(entry.get("name", "")),
-            _checks.opacity(entry.get("opacity", 1.0), name),
-            bool(entry.get("visible", True)),
-            _pair(entry.get("offset", [0, 0]), "offset", name),
-        )
-
-
-def _pair(value: Any, what: str, name: str) -> tuple[int, int]:
-    if not isinstance(value, list) or len(value) != 2:
-        raise ImageError(f"{name}: the {what} in {MANIFEST} is {value!r}, not two numbers; write the folder again")
-    return _checks.whole_number(value[0], what, name), _checks.whole_number(value[1], what, name)
+        yield Layer(rgba.read(folder / file), **_manifest.fields(entry, name))
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     with opened(folder / MANIFEST) as (stream, name), explained(name):
-        manifest = json.loads(stream.read())
-        if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
-            raise ImageError(f'{name}: does not say "format": "{_FORMAT}"; this is not a folder of layers')
-        if manifest.get("version") != _VERSION:
-            raise ImageError(f"{name}: has version {manifest.get('version')!r}, known is {_VERSION}; update omnialpha")
-        return manifest
+        return _manifest.parse(stream.read(), name)
 
 
 def _check_replaceable(folder: Path, overwrite: bool) -> None:
@@ -137,9 +100,3 @@ def _check_replaceable(folder: Path, overwrite: bool) -> None:
     if not present <= ours:
         others = ", ".join(sorted(present - ours)[:3])
         raise OutputError(f"{folder}: holds other files than layers ({others}), not replaced; choose another name")
-
-
-def _file_name(index: int, layer_name: str) -> str:
-    """``"02-red-car.png"``: the order of the layers, and as much of the name as every file system takes."""
-    words = re.sub(r"[^a-z0-9]+", "-", layer_name.lower()).strip("-")[:40].strip("-")
-    return f"{index:02d}-{words}.png" if words else f"{index:02d}.png"

@@ -1,18 +1,15 @@
-"""Photoshop documents: 8-bit RGB with one pixel layer per layer and the merged picture for programs that read no more.
+"""Photoshop documents: 8-bit sRGB with one pixel layer per layer and the merged picture for programs that read no more.
 
-Names, offsets, opacity (in steps of 1/255), visibility and pixels survive; ``LayerStack.metadata`` is kept as JSON in
-the document's XMP packet. On reading, masks are applied, group visibility and opacity handed to the layers inside,
-and what a ``Layer`` cannot hold (blend modes, effects, adjustments, clipping) is logged and left out.
+Names, offsets, opacity (in steps of 1/255), visibility, pixels and resolution survive; ``LayerStack.metadata`` is kept
+as JSON in the document's XMP packet. On reading, masks are applied, group visibility and opacity handed to the layers
+inside, and what a ``Layer`` cannot hold (blend modes, effects, adjustments, clipping) is logged and left out.
 """
 
-import json
 import os
 import warnings
 from collections.abc import Iterator
 from logging import getLogger
 from typing import Any
-from xml.etree import ElementTree
-from xml.sax.saxutils import escape
 
 import numpy as np
 from PIL import Image
@@ -22,30 +19,22 @@ from psd_tools.constants import BlendMode, ColorMode, Compression, Resource
 from psd_tools.psd import PSD
 from psd_tools.psd.header import FileHeader
 from psd_tools.psd.image_data import ImageData
-from psd_tools.psd.image_resources import ImageResource, ImageResources
+from psd_tools.psd.image_resources import ImageResource, ImageResources, ResoulutionInfo
 
 from omnialpha.errors import OutputError
-from omnialpha.formats import _checks
+from omnialpha.formats import _checks, _manifest, _text
+from omnialpha.imaging.colour import SRGB_PROFILE, is_srgb
 from omnialpha.imaging.files import atomic_write, explained, opened
 from omnialpha.imaging.layers import Layer, LayerStack
 from omnialpha.imaging.rgba import check_size, premultiply, to_array
 
 logger = getLogger(__name__)
 
-_LONGEST_SIDE = 30_000  # of a PSD; Photoshop's larger PSB is another format
+_LONGEST_SIDES = {1: 30_000, 2: 300_000}  # by the version in the header
+_KINDS = {1: "PSD", 2: "PSB"}
 _LONGEST_NAME = 255
+_FIXED_POINT = 1 << 16  # resolutions are in units of 1/65536 dpi
 _MAX_ALLOC_BYTES = 4 << 30  # what psd-tools may take for one picture, at most
-_NAMESPACE = "https://omnialpha.invalid/ns/1.0/"  # a name, not an address
-
-_XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
-<x:xmpmeta xmlns:x="adobe:ns:meta/">
- <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-  <rdf:Description rdf:about="" xmlns:omnialpha="{namespace}">
-   <omnialpha:metadata>{json}</omnialpha:metadata>
-  </rdf:Description>
- </rdf:RDF>
-</x:xmpmeta>
-<?xpacket end="w"?>"""
 
 
 def write(stack: LayerStack, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -59,20 +48,24 @@ def write(stack: LayerStack, path: str | os.PathLike[str], *, overwrite: bool = 
     Raises:
         OutputError: The canvas or a layer is too large for a PSD, the file exists, or it cannot be written.
     """
+    write_version(1, stack, path, overwrite=overwrite)
+
+
+def write_version(version: int, stack: LayerStack, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Write a PSD (version 1) or its larger kin, a PSB (version 2); see ``write``."""
     sides = [side for size in (stack.size, *(layer.image.size for layer in stack)) for side in size]
-    if max(sides) > _LONGEST_SIDE:
-        raise OutputError(f"{path}: a PSD is at most {_LONGEST_SIDE} pixels wide and high; save as .ora or a folder")
+    if max(sides) > _LONGEST_SIDES[version]:
+        raise OutputError(
+            f"{path}: a {_KINDS[version]} is at most {_LONGEST_SIDES[version]} pixels wide and high; "
+            f"save as {'.psb, ' if version == 1 else ''}.ora or a folder"
+        )
     record = PSD(
         header=FileHeader(
-            version=1, width=stack.size[0], height=stack.size[1], depth=8, channels=4, color_mode=ColorMode.RGB
+            version=version, width=stack.size[0], height=stack.size[1], depth=8, channels=4, color_mode=ColorMode.RGB
         ),
-        image_resources=ImageResources.new(),
+        image_resources=_resources(stack),
         image_data=ImageData(compression=Compression.RLE),
     )
-    if stack.metadata:
-        record.image_resources[Resource.XMP_METADATA] = ImageResource(
-            key=Resource.XMP_METADATA, data=_to_xmp(stack.metadata)
-        )
     document = PSDImage(record)
     for number, layer in enumerate(stack, start=1):
         # Not create_pixel_layer: that turns alpha into a layer mask in some documents.
@@ -90,6 +83,22 @@ def write(stack: LayerStack, path: str | os.PathLike[str], *, overwrite: bool = 
     with atomic_write(path, overwrite=overwrite) as temporary, temporary.open("wb") as stream:
         # Not document.save: that renders the merged picture anew, with the optional compositor of psd-tools.
         record.write(stream)
+
+
+def _resources(stack: LayerStack) -> ImageResources:
+    """What the document says about all of its layers."""
+    resources = ImageResources.new()
+    resources[Resource.ICC_PROFILE] = ImageResource(key=Resource.ICC_PROFILE, data=SRGB_PROFILE)
+    if stack.metadata:
+        resources[Resource.XMP_METADATA] = ImageResource(key=Resource.XMP_METADATA, data=_text.to_xmp(stack.metadata))
+    if (dpi := _manifest.dpi(stack)) is not None:
+        across, down = (round(value * _FIXED_POINT) for value in dpi)
+        # The ones: dots per inch, and inches as the unit that rulers show.
+        resources[Resource.RESOLUTION_INFO] = ImageResource(
+            key=Resource.RESOLUTION_INFO,
+            data=ResoulutionInfo(across, 1, 1, down, 1, 1),  # type: ignore[arg-type]  # a record, as psd-tools reads it
+        )
+    return resources
 
 
 def _merged(stack: LayerStack) -> list[bytes]:
@@ -117,12 +126,24 @@ def read(path: str | os.PathLike[str]) -> LayerStack:
         warnings.simplefilter("error", PSDDecompressionWarning)
         document = PSDImage.open(stream, max_alloc_bytes=_MAX_ALLOC_BYTES)
         check_size(document.size, name)
-        if Resource.ICC_PROFILE in document.image_resources:
+        profile = document.image_resources.get_data(Resource.ICC_PROFILE)
+        if profile and is_srgb(profile):
+            del document.image_resources[Resource.ICC_PROFILE]  # psd-tools would convert, and round once more
+        elif profile:
             logger.info("%s: colours are converted from its profile to sRGB", name)
         layers = _checks.collect(_layers(document, True, 1.0, name), name)
         if not len(document) and (merged := document.topil()) is not None:
             layers = [Layer(merged.convert("RGBA"), "Background")]
-        return LayerStack(layers, document.size, _metadata(document, name))
+        metadata = _text.from_xmp(document.image_resources.get_data(Resource.XMP_METADATA), name)
+        return LayerStack(layers, document.size, _manifest.with_dpi(metadata, _dpi(document)))
+
+
+def _dpi(document: PSDImage) -> tuple[float, float] | None:
+    """The resolution that the document states."""
+    stated = document.image_resources.get_data(Resource.RESOLUTION_INFO)
+    if not isinstance(stated, ResoulutionInfo) or not (stated.horizontal and stated.vertical):
+        return None
+    return round(stated.horizontal / _FIXED_POINT, 2), round(stated.vertical / _FIXED_POINT, 2)
 
 
 def _layers(group: Any, visible: bool, opacity: float, name: str) -> Iterator[Layer]:
@@ -160,16 +181,3 @@ def _masked(image: Image.Image, item: PSDLayer) -> Image.Image:
     alpha = np.asarray(image.getchannel("A"), np.float32) * np.asarray(factor, np.float32) / 255
     image.putalpha(Image.fromarray(np.rint(alpha).astype(np.uint8)))
     return image
-
-
-def _to_xmp(metadata: dict[str, Any]) -> bytes:
-    """Adobe's metadata packet with one property of ours, the JSON."""
-    return _XMP.format(namespace=_NAMESPACE, json=escape(json.dumps(metadata))).encode()
-
-
-def _metadata(document: PSDImage, name: str) -> dict[str, Any]:
-    packet = document.image_resources.get_data(Resource.XMP_METADATA)
-    if not packet or _NAMESPACE.encode() not in packet:  # another program's notes
-        return {}
-    text = ElementTree.fromstring(packet).findtext(f".//{{{_NAMESPACE}}}metadata", "{}")
-    return dict(_checks.mapping(json.loads(text), "metadata", name))
