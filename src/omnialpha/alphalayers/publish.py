@@ -29,18 +29,26 @@ _MEGABYTE = 10**6
 
 
 def publish(
-    out: Path, destination: Path, *, format: str = "parquet", shard_mb: int = SHARD_MB, overwrite: bool = False
-) -> None:
+    out: Path,
+    destination: Path | None = None,
+    *,
+    format: str = "parquet",
+    shard_mb: int = SHARD_MB,
+    overwrite: bool = False,
+) -> Path:
     """Write a build's data set as a folder that `datasets.load_dataset` reads, with its card.
 
     The same build gives the same bytes.
 
     Args:
         out: Folder of the build.
-        destination: Folder to write; it appears when it is complete.
+        destination: Folder to write, by default `published` in that of the build; it appears when it is complete.
         format: "parquet" or "webdataset".
         shard_mb: Most bytes of pictures in a file, in millions; a larger sample gets a file of its own.
         overwrite: Replace an earlier publication. Any other folder is left alone.
+
+    Returns:
+        The folder.
 
     Raises:
         InputError: An unknown format, or the build is not finished.
@@ -49,6 +57,7 @@ def publish(
     """
     if format not in FORMATS:
         raise InputError(f'unknown format "{format}"{nearest(format, FORMATS)}; formats: {", ".join(FORMATS)}')
+    destination = destination or out / "published"
     _check_free(destination, overwrite=overwrite)
     contents = count(out, shard_mb * _MEGABYTE)
     if not contents.parts:
@@ -61,6 +70,7 @@ def publish(
         settings = read_settings(out)
         card = dataset_card(contents, read_recipe(out), settings, format=format, suffix=suffix, download_size=size)
         (folder / _CARD).write_text(card, encoding="utf-8")
+    return destination
 
 
 def _write_shards(
