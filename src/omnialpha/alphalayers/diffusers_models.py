@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from omnialpha.alphalayers.backends import Edited
-from omnialpha.alphalayers.opencv_models import binary_mask
 from omnialpha.alphalayers.weights import identity
 from omnialpha.errors import CheckpointError
 from omnialpha.evaluation.chat import over_white
 from omnialpha.hub import PIPELINE_FILES, folder_or_fetch
-from omnialpha.imaging import rgba
+from omnialpha.imaging import masks, rgba
 
 if TYPE_CHECKING:
     from omnialpha.alphalayers.triplet import Triplet
 
-GRID = 16
-"""Models work at multiples of this; pictures are resized there and back."""
+AREA = 1024 * 1024
+"""Pixels at which the paper's models work; pictures of other sizes are resized there and back."""
+
+_GRID = 16  # sides are multiples of this
 
 OBJECT_CLEAR_PROMPT = "remove the instance of object"
 """What ObjectClear is told, whatever the object."""
@@ -35,6 +36,7 @@ class _Lazy:
         remedy: What to do when that fails.
         steps: Sampling steps.
         guidance: Guidance scale.
+        area: Pixels at which the model works.
         device: Default: a GPU if any.
         dtype: Default: the device's.
     """
@@ -47,12 +49,13 @@ class _Lazy:
         *,
         steps: int,
         guidance: float,
+        area: int,
         device: str | None,
         dtype: str | None,
     ) -> None:
         self._folder = folder_or_fetch(target, PIPELINE_FILES)
         self._load, self._remedy, self._device, self._dtype = load, remedy, device, dtype
-        self._steps, self._guidance = steps, guidance
+        self._steps, self._guidance, self._area = steps, guidance, area
         self._pipe: Any = None
         self._lock = threading.Lock()
         self.settings: dict[str, Any] = {
@@ -60,12 +63,13 @@ class _Lazy:
             "weights": identity(self._folder),
             "steps": steps,
             "guidance": guidance,
+            "area": area,
             "dtype": dtype,
             "seed": "the sample's",
         }
 
     def __call__(self, size: tuple[int, int], seed: int, **inputs: Any) -> Image.Image:
-        """Run it at the nearest size on its grid; "RGB" of the asked size."""
+        """Run it at its own size and the picture's shape; "RGB" of the picture's size."""
         import torch
 
         with self._lock:
@@ -74,7 +78,8 @@ class _Lazy:
             # Qwen's pipelines have both: there guidance_scale is for distilled models only.
             known = inspect.signature(self._pipe.__call__).parameters
             scale = "true_cfg_scale" if "true_cfg_scale" in known else "guidance_scale"
-            width, height = (max(GRID, round(side / GRID) * GRID) for side in size)
+            factor = (self._area / (size[0] * size[1])) ** 0.5
+            width, height = (max(_GRID, round(side * factor / _GRID) * _GRID) for side in size)
             [image] = self._pipe(
                 **inputs,
                 **{scale: self._guidance},
@@ -109,6 +114,7 @@ class DiffusersEditor:
         target: Folder or hub id, as "Qwen/Qwen-Image-Edit-2509".
         steps: Sampling steps.
         guidance: True CFG scale.
+        area: Pixels at which the model works.
         device: Default: a GPU if any.
         dtype: Default: the device's.
 
@@ -123,11 +129,12 @@ class DiffusersEditor:
         *,
         steps: int = 40,
         guidance: float = 4.0,
+        area: int = AREA,
         device: str | None = None,
         dtype: str | None = None,
     ) -> None:
         remedy = "give a complete copy of Qwen/Qwen-Image-Edit-2509"
-        options: dict[str, Any] = {"steps": steps, "guidance": guidance, "device": device, "dtype": dtype}
+        options: dict[str, Any] = {"steps": steps, "guidance": guidance, "area": area, "device": device, "dtype": dtype}
         self._pipe = _Lazy(target, _qwen_image_edit, remedy, **options)
         self.name, self.workers, self.settings = name, 1, self._pipe.settings
 
@@ -147,6 +154,7 @@ class DiffusersRemover:
         prompt: What the model is told.
         steps: Sampling steps.
         guidance: Guidance scale.
+        area: Pixels at which the model works: 262144 for one that was trained at 512 × 512.
         device: Default: a GPU if any.
         dtype: Default: the device's.
 
@@ -162,11 +170,12 @@ class DiffusersRemover:
         prompt: str = OBJECT_CLEAR_PROMPT,
         steps: int = 20,
         guidance: float = 2.5,
+        area: int = AREA,
         device: str | None = None,
         dtype: str | None = None,
     ) -> None:
         remedy = "give a complete copy of a model that diffusers' AutoPipelineForInpainting knows"
-        options: dict[str, Any] = {"steps": steps, "guidance": guidance, "device": device, "dtype": dtype}
+        options: dict[str, Any] = {"steps": steps, "guidance": guidance, "area": area, "device": device, "dtype": dtype}
         self._pipe = _Lazy(target, _inpainting, remedy, **options)
         self._prompt = prompt
         self.name, self.workers, self.settings = name, 1, self._pipe.settings | {"prompt": prompt}
@@ -175,7 +184,7 @@ class DiffusersRemover:
         """Paint what is behind the foreground."""
         assert sample.composite is not None  # the stage before has made it
         composite = rgba.read(sample.composite).convert("RGB")
-        mask = binary_mask(sample.read_foreground())
+        mask = Image.fromarray(masks.visible_mask(sample.read_foreground()[..., 3]))
         return self._pipe(composite.size, sample.seed, image=composite, mask_image=mask, prompt=self._prompt)
 
 
@@ -185,10 +194,10 @@ def _qwen_image_edit(folder: Path, dtype: Any) -> Any:
     from omnialpha.alphalayers.stills import StillsProcessor
 
     processor = StillsProcessor.from_pretrained(folder / "processor")
-    return QwenImageEditPlusPipeline.from_pretrained(folder, processor=processor, torch_dtype=dtype)
+    return QwenImageEditPlusPipeline.from_pretrained(folder, processor=processor, dtype=dtype)
 
 
 def _inpainting(folder: Path, dtype: Any) -> Any:
     from diffusers import AutoPipelineForInpainting
 
-    return AutoPipelineForInpainting.from_pretrained(folder, torch_dtype=dtype)
+    return AutoPipelineForInpainting.from_pretrained(folder, dtype=dtype)

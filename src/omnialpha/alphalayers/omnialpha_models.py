@@ -9,7 +9,6 @@ from omnialpha.alphalayers.backends import Edited
 from omnialpha.alphalayers.weights import identity
 from omnialpha.hub import locate
 from omnialpha.imaging import masks, rgba
-from omnialpha.imaging.rgba import to_array
 
 if TYPE_CHECKING:
     from omnialpha.alphalayers.triplet import Triplet
@@ -128,5 +127,5 @@ class OmniAlphaRemover:
         """Generate what is behind the foreground."""
         assert sample.composite is not None  # the stage before has made it
         # The mask that the task is trained with, not the wider one that inpainting models want.
-        mask = Image.fromarray(masks.precise_mask(to_array(rgba.read(sample.foreground))[..., 3]))
+        mask = Image.fromarray(masks.precise_mask(sample.read_foreground()[..., 3]))
         return self._model([rgba.read(sample.composite), mask], text=None, seed=sample.seed)

@@ -2,13 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
 
-from omnialpha.alphalayers.score import VISIBLE
 from omnialpha.errors import InputError, nearest
 from omnialpha.evaluation.baselines import baseline
-from omnialpha.imaging import rgba
+from omnialpha.imaging import masks, rgba
 
 if TYPE_CHECKING:
     from omnialpha.alphalayers.triplet import Triplet
@@ -39,11 +37,6 @@ class OpenCVRemover:
     def remove(self, sample: "Triplet") -> Image.Image:
         """Fill what the foreground covers."""
         assert sample.composite is not None  # the stage before has made it
-        mask = binary_mask(sample.read_foreground())
+        mask = Image.fromarray(masks.visible_mask(sample.read_foreground()[..., 3]))
         [layer] = self._inpaint(task="removal_precise_mask", images=[rgba.read(sample.composite), mask])
         return layer.convert("RGB")
-
-
-def binary_mask(foreground: np.ndarray) -> Image.Image:
-    """Everything of a foreground ``(H, W, 4)`` that can be seen (Ω of Eq. 9): white on black, "L"."""
-    return Image.fromarray(np.where(foreground[..., 3] > VISIBLE, 255, 0).astype(np.uint8))

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from omnialpha.alphalayers.score import VISIBLE
 from omnialpha.errors import InputError
 from omnialpha.extras import require
-from omnialpha.imaging.masks import PRECISE_THRESHOLD
+from omnialpha.imaging.masks import PRECISE_THRESHOLD, VISIBLE
 from omnialpha.imaging.rgba import to_pil
 
 SIDES = ("top", "right", "bottom", "left")

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from omnialpha.errors import InputError
+from omnialpha.imaging.masks import VISIBLE
 
 WEIGHT = 0.6
 """λ of Eq. 12."""
-
-VISIBLE = 0.05
-"""Ω of Eq. 9: where alpha is larger."""
 
 
 @dataclass(frozen=True, kw_only=True)

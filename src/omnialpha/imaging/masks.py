@@ -14,6 +14,7 @@ from omnialpha.errors import InputError
 
 FOREGROUND, UNKNOWN, BACKGROUND = 255, 128, 0
 PRECISE_THRESHOLD = 0.95  # τ of Appendix B.2
+VISIBLE = 0.05  # of Ω in Eq. 9
 KERNEL_RANGE = (0.05, 0.10)  # k as a share of min(H, W), Appendix B.2
 
 
@@ -33,6 +34,24 @@ def precise_mask(alpha: np.ndarray) -> np.ndarray:
     [[0, 0, 255, 255]]
     """
     return np.where(_checked(alpha) > PRECISE_THRESHOLD, FOREGROUND, BACKGROUND).astype(np.uint8)
+
+
+def visible_mask(alpha: np.ndarray) -> np.ndarray:
+    """Keep what can be seen: Ω of Eq. 9, which inpainting has to cover.
+
+    Args:
+        alpha: ``(H, W)``, floats in [0, 1] or ``uint8``.
+
+    Returns:
+        ``(H, W)`` ``uint8``: 255 where alpha > 0.05, else 0.
+
+    Raises:
+        InputError: ``alpha`` has another shape or range.
+
+    >>> visible_mask(np.array([[0.0, 0.05, 0.06, 1.0]])).tolist()
+    [[0, 0, 255, 255]]
+    """
+    return np.where(_checked(alpha) > VISIBLE, FOREGROUND, BACKGROUND).astype(np.uint8)
 
 
 def trimap(alpha: np.ndarray, k: float | None = None, generator: np.random.Generator | None = None) -> np.ndarray:
