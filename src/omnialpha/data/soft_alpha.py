@@ -56,12 +56,13 @@ def smoke(rng: np.random.Generator, side: int) -> Cutout:
         blur = side / (5 * 2**octave)
         layer = ndimage.gaussian_filter(rng.standard_normal((side, side)).astype(np.float32), blur, mode="wrap")
         noise += layer / layer.std() * 0.6**octave
+    noise = (noise - np.median(noise)) / noise.std()
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
-    narrow = rng.uniform(1.1, 2.2)
-    envelope = np.clip(1 - np.hypot(x * narrow + 0.2 * noise, y), 0, 1) ** 0.7
-    density = np.clip(0.55 + 0.35 * noise, 0, 1) * envelope
+    narrow = rng.uniform(1.3, 2.4)
+    envelope = np.clip(1 - np.hypot(x * narrow + 0.15 * noise, y), 0, 1) ** 1.1
+    density = np.clip(0.6 + 0.3 * noise, 0.05, 1) * envelope
     # By a quantile: the one densest pixel says little about the whole.
-    density = np.clip(density / max(float(np.quantile(density, 0.95)), 1e-6), 0, 1)
+    density = np.clip(density / max(float(np.quantile(density[density > 0], 0.95)), 1e-6), 0, 1)
     alpha = float(rng.uniform(*DENSEST)) * density
     shade = float(rng.uniform(0.55, 0.95))
     grey = np.clip(shade + 0.06 * noise, 0, 1)
