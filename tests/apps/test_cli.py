@@ -185,7 +185,7 @@ def _file_for(slot: str) -> str:
         (["matte", "a.png", "b.jpg", "-o", "x.png"], ["x.png", "{stem}"]),
         (["matte", "a.png", "-o", "{steam}.png"], ["{steam}", 'did you mean "stem"']),
         (["matte", "a.png", "-o", "{stem.png"], ["{stem.png"]),
-        (["matte", "a.png", "-o", "x.psb"], [".psb", 'did you mean ".psd"']),
+        (["matte", "a.png", "-o", "x.pds"], [".pds", 'did you mean ".psd"']),
         (["matte", "a.png", "-o", "x.psd", "--format", "ora"], ["contradict"]),
         (["matte", "a.png", "--format", "pnk"], ['did you mean "png"']),
         (["matte", "a.png", "--dtype", "bfloat"], ['did you mean "bfloat16"']),

@@ -49,7 +49,7 @@ def run(jobs: Sequence[Job], settings: Settings) -> None:
     targets = plan(jobs, settings)
     report = Report()
     model = _Model(settings, steps_shown=len(jobs) == 1)
-    _show_notes(quiet=settings.json or len(jobs) > 1)
+    show_notes(quiet=settings.json or len(jobs) > 1)
     try:
         for job, target in _progress(list(zip(jobs, targets, strict=True)), settings):
             _attempt(job, target, model, settings, report)
@@ -138,7 +138,8 @@ def _provenance(
     """What, beside the pipeline's own record, makes a result reproducible. No time stamp: same input, same bytes."""
     from omnialpha import __version__
 
-    return {
+    dpi = rgba.read_dpi(job.images[0]) if job.images else None
+    return ({} if dpi is None else {"dpi": list(dpi)}) | {
         "inputs": [path.name for path in job.images],
         "num_targets": job.task.num_targets(job.num_targets),
         "size": list(size),
@@ -173,7 +174,7 @@ def _print(report: Report, settings: Settings) -> None:
         typer.echo(f"{len(report.results)} done, {len(report.failures)} failed", err=True)
 
 
-def _show_notes(*, quiet: bool) -> None:
+def show_notes(*, quiet: bool) -> None:
     """Show what the library logs (a size or an orientation that was changed) on stderr, warnings only in a batch."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("omnialpha").setLevel(logging.WARNING if quiet else logging.INFO)

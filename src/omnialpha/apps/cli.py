@@ -161,6 +161,29 @@ def run(
     _run([job], settings)
 
 
+@app.command()
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="Layered file, picture or folder of layers.", show_default=False)
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="File, or a name without suffix: a folder.", show_default=False)
+    ],
+    format: Annotated[
+        str | None,
+        typer.Option("--format", help='Instead of the suffix: "exr-layers" (one part), "preview" (animated WebP), …'),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Convert between layered formats: PSD, ORA, TIFF, OpenEXR, SVG, PPTX, pictures and an animated preview."""
+    from omnialpha import formats  # imports NumPy and Pillow
+    from omnialpha.apps.batch import show_notes
+
+    show_notes(quiet=False)
+    formats.save(formats.open(source), target, format=format, overwrite=overwrite)
+    typer.echo(str(target))
+
+
 @app.command("convert-vae")
 def convert_vae(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of an RGB VAE.", show_default=False)],

@@ -16,7 +16,7 @@ import typer
 
 from omnialpha.errors import InputError, nearest
 
-FORMATS = ("png", "psd", "ora")
+FORMATS = ("png", "psd", "psb", "ora", "tiff", "exr", "svg", "pptx", "webp", "avif", "gif")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -35,7 +35,7 @@ class Settings:
         typer.Option(
             "--output",
             "-o",
-            help="File (.png, .psd, .ora), folder, or template with {stem}, {task}, {seed}. "
+            help="File (.png, .psd, .ora, .tiff, .exr, …), folder, or template with {stem}, {task}, {seed}. "
             "Default: {stem}_{task} in the current folder.",
         ),
     ] = None
@@ -43,7 +43,7 @@ class Settings:
         str | None,
         typer.Option(
             "--format",
-            help="png, psd or ora. Default: png for one layer, psd for several (as png: a folder of pictures).",
+            help=f"{', '.join(FORMATS)}. Default: png for one layer, psd for several (as png: a folder of pictures).",
         ),
     ] = None
     model: Annotated[str, typer.Option("--model", help='"nano" (embedded), "omnialpha", a folder or a hub id.')] = (

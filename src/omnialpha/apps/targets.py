@@ -1,7 +1,7 @@
 """Where results go, and how they are written with their provenance.
 
 `plan` turns `--output` and `--format` into one path per job before anything is computed; `write` saves a stack there.
-A single layer is a PNG that carries its provenance; a layered file has it in a JSON beside it as well.
+A picture of one layer carries its provenance; a layered file has it in a JSON beside it as well.
 """
 
 import json
@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from omnialpha.apps.jobs import Job
-from omnialpha.apps.settings import FORMATS, Settings
+from omnialpha.apps.settings import Settings
 from omnialpha.errors import InputError, OutputError, nearest
+from omnialpha.formats import SUFFIXES
+from omnialpha.imaging.files import atomic_write
 from omnialpha.imaging.layers import LayerStack
-from omnialpha.imaging.rgba import atomic_write, save_png
 
 FIELDS = ("stem", "task", "seed")
-SUFFIXES = tuple(f".{name}" for name in FORMATS)
+PICTURES = (".png", ".webp", ".avif")
+"""Suffixes of files that hold one layer and carry their provenance themselves."""
+ANIMATION = ".gif"
+"""Suffix of the file that shows several layers coming apart."""
 
 
 def plan(jobs: Sequence[Job], settings: Settings) -> list[Path]:
@@ -68,11 +72,8 @@ def write(stack: LayerStack, target: Path, provenance: dict[str, Any], *, overwr
         OutputError: It cannot be written.
     """
     stack.metadata = provenance
-    if target.suffix.lower() == ".png":
-        save_png(stack[0].image, target, provenance, overwrite=overwrite)
-        return
     stack.save(target, overwrite=overwrite)
-    if target.suffix:  # a folder of PNGs has its own manifest
+    if target.suffix and target.suffix.lower() not in PICTURES:  # a folder of PNGs has its own manifest
         with atomic_write(target.with_name(f"{target.name}.json"), overwrite=True) as temporary:
             temporary.write_text(json.dumps(provenance, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -85,31 +86,46 @@ def _target(job: Job, settings: Settings) -> Path:
         output = "{stem}_{task}"
     elif "{" not in output and (output.endswith("/") or Path(output).is_dir() or not Path(output).suffix):
         # Checked before the fields are filled in: a folder may have any name.
-        return Path(output) / _named("{stem}_{task}", job, settings, _suffix(count, settings.format))
+        return Path(output) / _named("{stem}_{task}", job, settings, _suffix(job, count, settings.format))
     suffix = Path(output).suffix.lower()
     if not suffix or "}" in suffix:
-        return _named(output, job, settings, _suffix(count, settings.format))
+        return _named(output, job, settings, _suffix(job, count, settings.format))
     if suffix not in SUFFIXES:
         raise InputError(
-            f'{output}: cannot write "{suffix}"; use {", ".join(SUFFIXES)}, '
+            f'{output}: cannot write "{suffix}"; use {", ".join(filter(None, SUFFIXES))}, '
             f"or end the name of a folder with /{nearest(suffix, SUFFIXES)}"
         )
-    if settings.format is not None and suffix != f".{settings.format}":
+    if settings.format is not None and SUFFIXES[suffix] != SUFFIXES[f".{settings.format}"]:
         raise InputError(
             f"--output {output} and --format {settings.format} contradict each other; leave one of them out"
         )
-    if suffix == ".png" and count > 1:
-        raise InputError(
-            f"{output}: {job.task.id} gives {count} layers and a PNG holds one; use .psd, .ora or a folder"
-        )
+    _check_count(suffix, count, job, output)
     return _named(output, job, settings, "")
 
 
-def _suffix(count: int, format: str | None) -> str:
+def _suffix(job: Job, count: int, format: str | None) -> str:
     """Suffix for a number of layers; several as PNG are a folder, which has none."""
     if format is None:
         format = "png" if count == 1 else "psd"
-    return "" if format == "png" and count > 1 else f".{format}"
+    if format == "png" and count > 1:
+        return ""
+    _check_count(f".{format}", count, job, f"--format {format}")
+    return f".{format}"
+
+
+def _check_count(suffix: str, count: int, job: Job, given: str) -> None:
+    """Refuse a kind of file that cannot show the layers of a job.
+
+    Raises:
+        InputError: Several layers for a picture, one for an animation.
+    """
+    if suffix in PICTURES and count > 1:
+        raise InputError(
+            f"{given}: {job.task.id} gives {count} layers and one {suffix} holds one; "
+            "use .psd, .ora or a folder"
+        )
+    if suffix == ANIMATION and count == 1:
+        raise InputError(f"{given}: {job.task.id} gives one layer, which cannot come apart; use .png or .webp")
 
 
 def _named(template: str, job: Job, settings: Settings, suffix: str) -> Path:
