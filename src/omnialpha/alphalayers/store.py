@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Question:
     settings: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Any]
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Hex digest of all of it.
 
@@ -82,13 +83,29 @@ class Store:
             question: As it was asked.
 
         Returns:
-            The values that the stage returned; None when there is no result yet.
+            What the stage answered; None when there is no answer yet.
 
         Raises:
             InputError: The record is damaged.
         """
-        record = _read(self._file(question, ".json"))
+        record = _read(self._file(question.stage, question.key, ".json"))
         return None if record is None else record["result"]
+
+    def read(self, stage: str, key: str) -> dict[str, Any]:
+        """The whole record of a stage: what was asked, of whom, when, what was answered, how long it took.
+
+        Args:
+            stage: Its name.
+            key: Of the record, as `Triplet.stages` and the manifest have it.
+
+        Raises:
+            InputError: There is none, or it is damaged.
+        """
+        file = self._file(stage, key, ".json")
+        record = _read(file)
+        if record is None:
+            raise InputError(f"{file}: is not in the store; run `omnialpha data build` again, it will be made anew")
+        return record
 
     def failure(self, question: Question) -> Failure | None:
         """Look up why there is no result; None when there is one, or nothing was recorded.
@@ -96,12 +113,12 @@ class Store:
         Raises:
             InputError: The record is damaged.
         """
-        record = _read(self._file(question, ".error.json"))
+        record = _read(self._file(question.stage, question.key, ".error.json"))
         return None if record is None else Failure(kind=record["kind"], reason=record["reason"])
 
-    def picture(self, question: Question, name: str) -> Path:
-        """Where a picture of a result is."""
-        return self._file(question, f".{name}.png")
+    def picture(self, stage: str, key: str, name: str) -> Path:
+        """Where a picture of a result is, whether it is there or not."""
+        return self._file(stage, key, f".{name}.png")
 
     def put(
         self,
@@ -125,10 +142,10 @@ class Store:
             OutputError: It cannot be written.
         """
         for name, image in (pictures or {}).items():
-            save_png(image, self.picture(question, name), overwrite=True)
+            save_png(image, self.picture(question.stage, question.key, name), overwrite=True)
         answer = {"backend": backend, "result": dict(result), "seconds": round(seconds, 3)}
         self._write(question, ".json", answer)
-        self._file(question, ".error.json").unlink(missing_ok=True)
+        self._file(question.stage, question.key, ".error.json").unlink(missing_ok=True)
 
     def put_failure(self, question: Question, failure: Failure, *, backend: str = "") -> None:
         """Keep the reason why there is no result.
@@ -138,9 +155,8 @@ class Store:
         """
         self._write(question, ".error.json", {"backend": backend, "kind": failure.kind, "reason": failure.reason})
 
-    def _file(self, question: Question, ending: str) -> Path:
-        key = question.key
-        return self.folder / question.stage / key[:2] / f"{key}{ending}"
+    def _file(self, stage: str, key: str, ending: str) -> Path:
+        return self.folder / stage / key[:2] / f"{key}{ending}"
 
     def _write(self, question: Question, ending: str, answer: Mapping[str, Any]) -> None:
         record = {
@@ -151,7 +167,7 @@ class Store:
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
             **answer,
         }
-        with atomic_write(self._file(question, ending), overwrite=True) as temporary:
+        with atomic_write(self._file(question.stage, question.key, ending), overwrite=True) as temporary:
             temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
