@@ -67,8 +67,10 @@ class Desk:
         self.page, self.painter, self.history = page, Painter(), History(folder)
         self.question = Question(page, PROFILE, self.history)
         self.answer = Answer(page, self.question, self.painter, self.history)
-        self.values: dict[Any, Any] = dict.fromkeys(vars(page).values())
-        self.values |= {page.visit: Visit(), page.way: "matting_auto", page.seed: 5, page.fresh: False, page.steps: 2}
+        parts = [part for part in vars(page).values() if part is not page.ways]
+        self.values: dict[Any, Any] = dict.fromkeys([*parts, *page.ways.values()])
+        self.choose("matting_auto")
+        self.values |= {page.visit: Visit(), page.seed: 5, page.fresh: False, page.steps: 2}
         self.values |= {page.guidance: 1, page.layers: 2, page.text: "", page.backdrop: "black", page.format: ".psd"}
 
     def update(self, updates: dict[Any, Any]) -> dict[Any, Any]:
@@ -80,7 +82,15 @@ class Desk:
                 self.values[part] = value["value"]
         return updates
 
-    def run(self, **values: Any) -> list[dict[Any, Any]]:
+    def choose(self, task: str) -> None:
+        family = TASKS[task].category
+        self.values[self.page.family] = family
+        if family in self.page.ways:
+            self.values[self.page.ways[family]] = task
+
+    def run(self, way: str | None = None, **values: Any) -> list[dict[Any, Any]]:
+        if way is not None:
+            self.choose(way)
         self.values |= {getattr(self.page, name): value for name, value in values.items()}
         return [self.update(updates) for updates in self.answer.start(self.values)]
 
@@ -132,10 +142,14 @@ def test_defaults_are_those_of_the_model(desk: Desk) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_offers_its_ways(desk: Desk, family: str) -> None:
-    way = desk.question.choose_family(family)[desk.page.way]
-    assert way["choices"] == [(way.label, way.task) for way in ways(family)]
-    assert way["value"] == ways(family)[0].task
-    assert way["visible"] == (len(ways(family)) > 1)
+    p = desk.page
+    desk.choose(ways(family)[-1].task)
+    updates = desk.question.choose_family(desk.values)
+    assert [name for name, way in p.ways.items() if shown(updates, way)] == ([family] if family in p.ways else [])
+    assert p.task(desk.values).id == ways(family)[-1].task
+    assert shown(updates, p.text) == (TASKS[ways(family)[-1].task].text is not None)
+    if family in p.ways:
+        assert p.ways[family].choices == [(way.label, way.task) for way in ways(family)]
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)), ids=lambda number: EXAMPLES[number].task)
@@ -283,7 +297,7 @@ def test_earlier_results_come_back(desk: Desk, photo: str) -> None:
     desk.update(desk.answer.show_again(desk.values, gr.EventData(None, {"index": 1})))
     assert len(desk.values[p.rows]) == 3
     desk.update(desk.question.fill_again(desk.values[p.visit]))
-    assert [desk.values[part] for part in (p.family, p.way, p.seed, p.layers, p.picture)] == [
+    assert [desk.values[part] for part in (p.family, p.ways["decomposition"], p.seed, p.layers, p.picture)] == [
         "decomposition",
         "decomposition_auto",
         11,

@@ -114,7 +114,7 @@ class Answer:
 
     def _work(self, values: Values) -> Work:
         """What is asked for, checked as far as it can be without pictures."""
-        p, task = self.page, TASKS[values[self.page.way]]
+        p, task = self.page, self.page.task(values)
         work = Work(
             task=task.id,
             text=values[p.text] if task.text is not None else None,

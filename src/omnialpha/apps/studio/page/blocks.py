@@ -56,19 +56,22 @@ def connect(page: Page, question: Question, answer: Answer) -> None:
     p = page
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     needed = question.parts()
+    ways = list(p.ways.values())
     backdrop = {p.backdrop, p.colour, p.own}
     look = [p.status, p.view, p.slider]
     run: dict[str, Any] = {
         "fn": answer.start,
-        "inputs": {p.visit, p.way, p.paint, p.seed, p.fresh, *backdrop, *needed} - {p.painting},  # which has no value
+        "inputs": {p.visit, p.family, *ways, p.paint, p.seed, p.fresh, *backdrop, *needed}
+        - {p.painting},  # which has no value
         "outputs": [*look, p.rows, p.start, p.cancel, p.result, p.history, p.past, p.seed],
         "concurrency_limit": None,  # the service has the queue
         **quiet,
     }
-    filled = [p.status, p.family, p.way, p.seed, *needed]
+    filled = [p.status, p.family, *ways, p.seed, *needed]
 
-    p.family.input(question.choose_family, [p.family], [p.status, p.family, p.way, *needed], **quiet)
-    p.way.input(question.choose_way, [p.way], [p.status, *needed], **quiet)
+    p.family.input(question.choose_family, {p.family, *ways}, [p.status, *ways, *needed], **quiet)
+    for way in ways:
+        way.input(question.choose_way, [way], [p.status, *needed], **quiet)
     p.picture.change(question.take_picture, [p.picture], [p.status, p.paint], **quiet)
     p.start.click(**run)
     p.start.click(None, js=TO_STATUS)

@@ -13,7 +13,7 @@ from omnialpha.apps.studio.examples import EXAMPLES
 from omnialpha.apps.studio.view import data_uri, thumbnail
 from omnialpha.imaging import rgba
 from omnialpha.models.profile import Profile
-from omnialpha.tasks import TASKS
+from omnialpha.tasks import TASKS, Task
 
 _PARTS = resources.files("omnialpha.apps.studio.page") / "parts"
 
@@ -38,16 +38,16 @@ HIGH, LOW = 260, 150
 SHELF = 240
 """Side of the pictures to choose from, in pixels."""
 
-FIRST = ways(next(iter(FAMILIES)))[0].task
+FIRST = next(iter(FAMILIES))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """The parts of the page that actions read or change."""
+    """The parts of the page that actions read or change; ``ways`` has one for each family with a choice."""
 
     visit: Any
     family: Any
-    way: Any
+    ways: dict[str, Any]
     picture: Any
     cutouts: Any
     painting: Any
@@ -77,6 +77,15 @@ class Page:
     history: Any
     again: Any
 
+    def task(self, values: dict[Any, Any]) -> Task:
+        """The task that is chosen.
+
+        Args:
+            values: Of the parts.
+        """
+        family = values[self.family]
+        return TASKS[values[self.ways[family]] if family in self.ways else ways(family)[0].task]
+
 
 def part(name: str) -> str:
     """A file of the page: template, style or script."""
@@ -94,7 +103,7 @@ def layout(visit: Any, profile: Profile) -> Page:
     gr.HTML('<div id="head"><h1>omnialpha studio</h1><p>Pictures in layers, with real transparency</p></div>')
     parts["family"] = gr.Radio(
         [(label, category) for category, label in FAMILIES.items()],
-        value=next(iter(FAMILIES)),
+        value=FIRST,
         show_label=False,
         elem_classes="strip",
         elem_id="family",
@@ -141,8 +150,18 @@ def _picture(label: str, name: str, *, height: int, visible: bool = True) -> Any
 def _question(profile: Profile) -> dict[str, Any]:
     """The left side: what to do, with what."""
     parts: dict[str, Any] = {}
-    choices = [(way.label, way.task) for way in ways(TASKS[FIRST].category)]
-    parts["way"] = gr.Radio(choices, value=FIRST, label="How to find the object", elem_classes="strip", elem_id="way")
+    # A part for each family: Gradio refuses values that are not among the choices which it remembers of a part.
+    parts["ways"] = {
+        family: gr.Radio(
+            [(way.label, way.task) for way in ways(family)],
+            value=ways(family)[0].task,
+            label="What do you have?" if family == "completion" else "How to find the object",
+            visible=family == FIRST,
+            elem_classes=["strip", "way"],
+        )
+        for family in FAMILIES
+        if len(ways(family)) > 1
+    }
     parts["picture"] = _picture("Picture", "picture", height=HIGH)
     parts["cutouts"] = gr.Gallery(
         label="Cut-outs",

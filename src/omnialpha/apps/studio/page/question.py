@@ -8,7 +8,7 @@ import gradio as gr
 from PIL import Image
 
 from omnialpha.apps.server.jobs import Work
-from omnialpha.apps.studio.choices import PAINTED, guide_of, ways
+from omnialpha.apps.studio.choices import PAINTED, guide_of
 from omnialpha.apps.studio.examples import EXAMPLES
 from omnialpha.apps.studio.guides import painted_guide
 from omnialpha.apps.studio.history import History, Visit
@@ -51,10 +51,11 @@ class Question:
         return [p.picture, p.cutouts, p.painting, p.guide, p.text, p.layers, p.steps, p.guidance]
 
     @told(nothing_else)
-    def choose_family(self, family: str) -> Updates:
+    def choose_family(self, values: dict[Any, Any]) -> Updates:
         """Another thing to do."""
-        task = TASKS[ways(family)[0].task]
-        return self._choice(task) | self.needs(task)
+        family = values[self.page.family]
+        shown = {way: gr.update(visible=name == family) for name, way in self.page.ways.items()}
+        return shown | self.needs(self.page.task(values))
 
     @told(nothing_else)
     def choose_way(self, task_id: str) -> Updates:
@@ -135,12 +136,11 @@ class Question:
 
     def _choice(self, task: Task) -> Updates:
         """Family and way of a task."""
-        choices = [(way.label, way.task) for way in ways(task.category)]
-        label = "What do you have?" if task.category == "completion" else "How to find the object"
-        return {
-            self.page.family: task.category,
-            self.page.way: gr.update(choices=choices, value=task.id, label=label, visible=len(choices) > 1),
+        ways = {
+            way: gr.update(visible=True, value=task.id) if name == task.category else gr.update(visible=False)
+            for name, way in self.page.ways.items()
         }
+        return {self.page.family: task.category} | ways
 
     def _filled(self, work: Work, files: Sequence[Path]) -> Updates:
         """All parts for what was asked for once."""
