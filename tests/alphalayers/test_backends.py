@@ -62,6 +62,10 @@ def test_identity_is_of_the_content(tmp_path: Path) -> None:
         (tmp_path / name / "unet" / "w.safetensors").write_bytes(weights)
     (tmp_path / "c" / "unet" / "w.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
     assert identity(tmp_path / "a") == identity(tmp_path / "b") != identity(tmp_path / "c")
+    one = [tmp_path / "a" / "unet" / "w.safetensors"]
+    assert identity(tmp_path / "a", one) == identity(tmp_path / "a")
+    (tmp_path / "a" / "more").write_text("x")
+    assert identity(tmp_path / "a", one) == identity(tmp_path / "b") != identity(tmp_path / "a")
     snapshot = tmp_path / "models--o--m" / "snapshots" / "0123abc"
     snapshot.mkdir(parents=True)
     assert identity(snapshot) == "0123abc"

@@ -1,5 +1,6 @@
 """Backends without any model: texts from the data set and templates, photographs for scenes, true backgrounds."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,13 +97,13 @@ class OfflineEditor:
     def __init__(self, name: str, target: str, *, split: str | None = None) -> None:
         self._photographs = None if target == PROCEDURAL else photographs(Path(target), split)
         self.name, self.workers = name, 1
-        shown = PROCEDURAL if self._photographs is None else identity(target)
-        self.settings: dict[str, Any] = {
-            "kind": "offline",
-            "backdrops": shown,
-            "split": split,
-            "seed": "the sample's",
-        }
+        self.settings: dict[str, Any] = {"kind": "offline", "backdrops": PROCEDURAL, "seed": "the sample's"}
+        if self._photographs is not None:
+            captions = [caption for _, caption in self._photographs]
+            self.settings |= {
+                "backdrops": identity(target, (file for file, _ in self._photographs)),
+                "captions": hashlib.sha256(json.dumps(captions).encode()).hexdigest()[:16],
+            }
 
     def edit(self, sample: "Triplet") -> Edited:
         """Compose the scene.
