@@ -51,6 +51,9 @@ def make_build(out: Path, samples: int = 6, side: int = 24) -> Path:
             )
         )
     write_manifest(lines, out / "manifest.jsonl")
+    plan = {"source": str(out.parent), "editor": "diffusers:/home/me/editor", "seed": 3, "limits": {"distance": 4}}
+    editor = {"name": "diffusers:/home/me/editor", "settings": {"kind": "diffusers", "steps": 40}}
+    (out / "build.json").write_text(json.dumps({"plan": plan, "entries": samples + 2, "backends": {"editor": editor}}))
     dropped = [("a", "filter", "dropped", "too small: 9 pixels, at least 64"), ("b", "edit", "failed", "OSError: gone")]
     (out / "dropped.jsonl").write_text(
         "".join(

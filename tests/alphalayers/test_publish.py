@@ -120,6 +120,7 @@ def _multiplied(build: Path, out: Path, times: int) -> Path:
     """A build with many more samples, whose files are links to the same few."""
     (out / "masks").mkdir(parents=True)
     (out / "store").symlink_to(build / "store")
+    shutil.copy(build / "build.json", out)
     lines = []
     for line in (build / "manifest.jsonl").read_text(encoding="utf-8").split("\n")[:-1]:
         sample = json.loads(line)
@@ -159,10 +160,23 @@ def test_card(build: Path, tmp_path: Path) -> None:
     assert "| painted | CC0-1.0 | 3 |" in text
     assert "| filter | too small | 1 |" in text
     assert "| edit | OSError | 1 |" in text
-    assert '| edit | {"steps": 40} |' in text
+    assert '| editor | {"kind": "diffusers", "steps": 40} |' in text
     scores = [each.sample.score for each in read_finished(build)]
     assert f"worst {max(scores):.4f}" in text  # type: ignore[type-var]
-    assert str(build) not in text
+    assert "| seed | 3 |" in text
+    assert "| distance | 4 |" in text
+    assert str(build.parent) not in text
+    assert "/home/me" not in text
+
+
+def test_reasons_beyond_counting_are_put_together(build: Path, tmp_path: Path) -> None:
+    many = shutil.copytree(build, tmp_path / "many")
+    failures = [
+        {"id": "", "name": str(i), "stage": "edit", "kind": "failed", "reason": f"error {i}"} for i in range(90)
+    ]
+    (many / "dropped.jsonl").write_text("".join(json.dumps(failure) + "\n" for failure in failures))
+    publish(many)
+    assert "| edit | other reasons | 50 |" in (many / "published" / "README.md").read_text(encoding="utf-8")
 
 
 def test_what_is_not_finished_is_refused(build: Path, tmp_path: Path) -> None:

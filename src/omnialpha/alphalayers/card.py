@@ -11,7 +11,8 @@ import numpy as np
 from huggingface_hub import DatasetCardData
 
 from omnialpha import __version__
-from omnialpha.alphalayers.contents import Contents
+from omnialpha.alphalayers.contents import Contents, by_count
+from omnialpha.alphalayers.plan import Noted
 from omnialpha.alphalayers.score import WEIGHT
 from omnialpha.alphalayers.shards import features
 
@@ -58,8 +59,8 @@ next(iter(samples))["foreground.png"]  # a PIL image
 
 def dataset_card(
     contents: Contents,
-    recipe: Mapping[str, Mapping[str, Any]],
-    settings: Mapping[str, Any],
+    record: Mapping[str, Any],
+    backends: Mapping[str, Noted],
     *,
     format: str,
     suffix: str,
@@ -69,8 +70,8 @@ def dataset_card(
 
     Args:
         contents: What was counted.
-        recipe: Stage to the settings of its backend.
-        settings: Of the build.
+        record: What was asked, as `plan.read_plan` returns it.
+        backends: Role to backend, as `plan.read_plan` returns it. Of both, folders and addresses stay out of the card.
         format: "parquet" or "webdataset".
         suffix: Of the files in `data/`.
         download_size: Bytes of these files.
@@ -79,7 +80,8 @@ def dataset_card(
         YAML and Markdown.
     """
     splits = [[name, part.samples, len(part.shards)] for name, part in contents.parts.items()]
-    made_by = [[stage, json.dumps(known, sort_keys=True, ensure_ascii=False)] for stage, known in recipe.items()]
+    plan = {name: value for name, value in record["plan"].items() if name not in ("source", *backends)}
+    limits, asked = plan.pop("limits"), {"λ": WEIGHT, "entries": record["entries"], **plan}
     parts = [
         f"---\n{_front_matter(contents, format, suffix, download_size)}\n---\n",
         "# AlphaLayers-style triplets\n",
@@ -93,12 +95,14 @@ def dataset_card(
         "## Scores\n\nHow far the layers of a triplet are from each other; 0 is perfect.\n",
         f"```text\n{histogram(contents.scores)}\n```\n",
         "## Sources\n\nThe foregrounds keep the terms under which they were published.\n",
-        _table(["source", "licence", "samples"], [[*_named(origin), n] for origin, n in _sorted(contents.origins)]),
+        _table(["source", "licence", "samples"], [[*_named(origin), n] for origin, n in by_count(contents.origins)]),
         "## Left out\n\nCandidates that are not among the samples.\n",
-        _table(["stage", "reason", "candidates"], [[*reason, n] for reason, n in _sorted(contents.dropped)]),
+        _table(["stage", "reason", "candidates"], [[*reason, n] for reason, n in by_count(contents.dropped)]),
         "## How it was made\n",
-        _table(["stage", "settings of its backend"], made_by),
-        _table(["setting", "value"], [[name, json.dumps(value)] for name, value in sorted(settings.items())]),
+        _table(
+            ["role", "settings of its backend"], [[role, _json(known.settings)] for role, known in backends.items()]
+        ),
+        _table(["setting", "value"], [[name, _json(value)] for name, value in (asked | limits).items()]),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -168,9 +172,8 @@ def _usage(format: str) -> str:
     return f"```python\n{_PARQUET_USAGE if format == 'parquet' else _TAR_USAGE}```\n"
 
 
-def _sorted(counts: Mapping[tuple[str, str], int]) -> list[tuple[tuple[str, str], int]]:
-    """The most frequent first, equal ones by name."""
-    return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def _named(origin: tuple[str, str]) -> tuple[str, str]:
@@ -179,7 +182,7 @@ def _named(origin: tuple[str, str]) -> tuple[str, str]:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table; "" without rows."""
+    """A Markdown table."""
     lines = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
     if not lines:
         return "None.\n"

@@ -1,10 +1,13 @@
 """What a finished build has in it, counted in one pass: the plan of its shards and the numbers on its card."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from omnialpha.alphalayers.finished import read_dropped, read_finished
+
+_REASONS = 40  # rows that people still read
 
 
 @dataclass
@@ -82,6 +85,19 @@ def reasons(out: Path) -> Counter[tuple[str, str]]:
 
     Returns:
         Stage and reason to a number. Particulars, which stand after a colon ("too small: 40 pixels, at least 64"), are
-        left out.
+        left out; of what failed in many ways only the most frequent are told apart.
     """
-    return Counter((each.stage, each.reason.partition(":")[0]) for each in read_dropped(out))
+    counts = Counter((each.stage, each.reason.partition(":")[0]) for each in read_dropped(out))
+    for (stage, reason), count in by_count(counts)[_REASONS:]:
+        del counts[stage, reason]
+        counts[stage, "other reasons"] += count
+    return counts
+
+
+def by_count(counts: Mapping[tuple[str, str], int]) -> list[tuple[tuple[str, str], int]]:
+    """The most frequent first, equal ones by name.
+
+    >>> by_count({("a", "b"): 1, ("c", "d"): 2, ("a", "a"): 1})
+    [(('c', 'd'), 2), (('a', 'a'), 1), (('a', 'b'), 1)]
+    """
+    return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))

@@ -112,34 +112,6 @@ def read_dropped(out: Path) -> Iterator[Dropped]:
                 yield Dropped(**json.loads(line))
 
 
-def read_recipe(out: Path) -> dict[str, Mapping[str, Any]]:
-    """What made the data set.
-
-    Args:
-        out: Folder of the build.
-
-    Returns:
-        Stage to the settings of its backend, for the stages that have one, as the first sample's records state them: a
-        build has one backend per stage. Addresses and folders are not among the settings.
-    """
-    first = next(iterate_manifest(out / "manifest.jsonl"), None)
-    if first is None:
-        return {}
-    settings = {stage: Store(out / "store").read(stage, key)["settings"] for stage, key in first.stages.items()}
-    return {stage: known for stage, known in settings.items() if known}
-
-
-def read_settings(out: Path) -> dict[str, Any]:
-    """The settings of a build, as `build.json` has them; none without that file.
-
-    Args:
-        out: Folder of the build.
-    """
-    file = out / "build.json"
-    settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return settings
-
-
 def _values(store: Store, sample: Sample, stage: str) -> Mapping[str, Any]:
     """What a stage recorded of a sample; nothing for a manifest that no build made."""
     if stage not in sample.stages:

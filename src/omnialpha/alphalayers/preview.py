@@ -17,7 +17,7 @@ from typing import Any
 
 from PIL import Image
 
-from omnialpha.alphalayers.contents import reasons
+from omnialpha.alphalayers.contents import by_count, reasons
 from omnialpha.alphalayers.finished import Finished, read_finished
 from omnialpha.errors import InputError
 from omnialpha.imaging import rgba
@@ -57,7 +57,7 @@ def preview(out: Path, page: Path, *, limit: int = LIMIT, side: int = 192) -> in
     shown = (each for place, each in enumerate(read_finished(out)) if place in chosen)
     known = {
         "samples": [record for place, record in enumerate(index) if place in chosen],
-        "dropped": [[*reason, count] for reason, count in reasons(out).most_common()],
+        "dropped": [[*reason, count] for reason, count in by_count(reasons(out))],
         "total": len(index),
     }
     before, after = _template(f"{out.resolve().name}: AlphaLayers").split(_MARK.format("samples"))

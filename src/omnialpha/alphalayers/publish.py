@@ -10,7 +10,8 @@ from pathlib import Path
 
 from omnialpha.alphalayers.card import dataset_card
 from omnialpha.alphalayers.contents import Part, count
-from omnialpha.alphalayers.finished import Finished, read_finished, read_recipe, read_settings
+from omnialpha.alphalayers.finished import Finished, read_finished
+from omnialpha.alphalayers.plan import read_plan
 from omnialpha.alphalayers.shards import ParquetShard, Shard, TarShard
 from omnialpha.errors import InputError, OutputError, nearest
 from omnialpha.imaging.files import atomic_folder
@@ -67,8 +68,7 @@ def publish(
         (folder / "data").mkdir()
         _write_shards(out, folder / "data", contents.parts, suffix, shard)
         size = sum(file.stat().st_size for file in (folder / "data").iterdir())
-        settings = read_settings(out)
-        card = dataset_card(contents, read_recipe(out), settings, format=format, suffix=suffix, download_size=size)
+        card = dataset_card(contents, *read_plan(out), format=format, suffix=suffix, download_size=size)
         (folder / _CARD).write_text(card, encoding="utf-8")
     return destination
 
