@@ -195,7 +195,7 @@ def test_opencv_fills_the_hole_from_its_surroundings(tmp_path: Path) -> None:
     truth = np.asarray(Image.open(tmp_path / "background.png"), int)
     composite = np.asarray(Image.open(tmp_path / "composite.png"), int)
     seen = sample.read_foreground()[..., 3] > 0.05
-    assert abs(np.asarray(filled, int) - truth)[seen].mean() < 0.2 * abs(composite - truth)[seen].mean()
+    assert abs(np.asarray(filled, int) - truth)[seen].mean() < 0.4 * abs(composite - truth)[seen].mean()
     assert (np.asarray(filled)[~seen] == composite[~seen]).all()
     other = backends.remover("opencv:navier_stokes").remove(sample)
     assert other.tobytes() != filled.tobytes()
