@@ -1,13 +1,12 @@
 """Stage 1: the entries of a data set become RGBA cut-outs in the store, and the first triplets.
 
 A cut-out lies in the store under the hash of its pixels, so what follows does not depend on where it came from. Which
-cut-outs an entry gave is remembered under its name and its files' sizes and times: a resumed run opens none of them.
+cut-outs an entry gave is remembered under its name and the hash of its files: a resumed run decodes none of them.
 """
 
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -17,8 +16,9 @@ from omnialpha.alphalayers.triplet import Triplet
 from omnialpha.data.cutouts import zero_hidden_colour
 from omnialpha.data.naming import words
 from omnialpha.data.paste import caption_of
-from omnialpha.data.sources import Picture, Record, read_cutouts, read_source
-from omnialpha.errors import MissingExtraError, OutputError
+from omnialpha.data.sources import Picture, Record, read_cutouts, read_source, stream
+from omnialpha.errors import ImageError, MissingExtraError, OutputError
+from omnialpha.imaging.files import opened
 from omnialpha.imaging.rgba import save_png, to_pil
 
 STAGE = "collect"
@@ -65,7 +65,10 @@ def collect(
         MissingExtraError: Estimating foreground colours needs the extra "baselines".
         OutputError: A cut-out cannot be kept.
     """
-    question = _question(record, size)
+    try:
+        question = _question(record, size)
+    except ImageError as error:  # not there, or not to be opened: nothing to keep a record of
+        return Dropped(id="", name=_name(record), stage=STAGE, kind=FAILED, reason=str(error))
     result, failure = store.find(question), store.failure(question)
     if result is None and (failure is None or retry_failed):
         try:
@@ -123,25 +126,20 @@ def _name(record: Record) -> str:
 
 
 def _question(record: Record, size: int) -> Question:
-    """What an entry is: its name, what is said of it, and its files by size and time."""
+    """What an entry is: its name, what is said of it, and what is in its files."""
     pictures = [record.foreground, record.alpha, record.composite, *record.layers]
     inputs = {
         "entry": _name(record),
-        "files": [_mark(picture) for picture in pictures if picture is not None],
+        "files": [_digest(picture) for picture in pictures if picture is not None],
         "captions": [given_caption(record, caption) for caption in record.captions or ("",)],
     }
     return Question(stage=STAGE, version=_VERSION, settings={"size": size}, inputs=inputs)
 
 
-def _mark(picture: Picture) -> list[Any]:
-    """What changes when a file does. Hashing gigabytes at every resumption would take minutes."""
-    file = picture if isinstance(picture, Path) else picture.file
-    try:
-        status = file.stat()
-    except OSError:  # why it cannot be read is said when it is
-        return [file.name, None, None]
-    cell = [] if isinstance(picture, Path) else [picture.row, picture.column]
-    return [file.name, status.st_size, status.st_mtime_ns, *cell]
+def _digest(picture: Picture) -> str:
+    """Hash of a file, or of a picture inside one."""
+    with opened(stream(picture)) as (content, _):
+        return hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]  # BinaryIO does have readinto
 
 
 def _read(record: Record) -> Iterator[tuple[Image.Image, str]]:

@@ -20,6 +20,8 @@ logger = getLogger(__name__)
 
 Source = str | os.PathLike[str] | BinaryIO
 
+_TEMPORARY = ".omnialpha-"  # how files begin that are not complete yet
+
 
 @contextmanager
 def opened(source: Source) -> Iterator[tuple[BinaryIO, str]]:
@@ -162,6 +164,42 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         _flush_names(final.parent)
 
 
+def link(file: Path, place: Path) -> None:
+    """Let a file appear under a second name, replacing what was there; copy it where links are not possible.
+
+    Args:
+        file: Must not be changed in place afterwards: both names are the same file.
+        place: The second name. Its folder is made when it does not exist.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    if place.exists() and place.samefile(file):
+        return
+    with _writing(place):
+        temporary = _temporary_sibling(place)
+        try:
+            os.link(file, temporary)
+        except OSError:  # another file system, or one without links
+            with atomic_write(place, overwrite=True) as copy:
+                shutil.copyfile(file, copy)
+        else:
+            temporary.replace(place)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed processes have left half written in a folder and its sub-folders.
+
+    Args:
+        folder: Nobody may be writing in it.
+    """
+    for leftover in [*folder.rglob(f"{_TEMPORARY}*")]:
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)  # it may have gone with its folder
+
+
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
     """Say which file could not be written and what to do."""
@@ -178,7 +216,7 @@ def _writing(path: Path) -> Iterator[None]:
 def _temporary_sibling(final: Path) -> Path:
     """A free hidden name beside ``final``: renaming is atomic only within one file system."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    return final.with_name(f".omnialpha-{secrets.token_hex(8)}{final.suffix}")
+    return final.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}{final.suffix}")
 
 
 def _flush(path: Path) -> None:
