@@ -24,7 +24,8 @@ class Finished:
     Attributes:
         sample: Its line of the manifest: one foreground, background, composite, captions, score, source.
         masks: File of each of `MASKS`.
-        instruction: What the editor was told; "" where nothing is recorded.
+        instruction: What the editor was told, or what one that brings its own scenes says it did; "" where nothing
+            is recorded.
         foreground_error: Eq. 9; None where nothing is recorded.
         recomposite_error: Eq. 11; the same.
     """
@@ -89,7 +90,8 @@ def read_finished(out: Path) -> Iterator[Finished]:
         missing = [str(file) for file in (*sample.files, *masks.values()) if not file.is_file()]
         if missing:
             raise InputError(f"{missing[0]}: no such file; run `omnialpha data build` again, it makes what is missing")
-        told, scored = (_values(store, sample, stage) for stage in ("instruct", "score"))
+        told = {**_values(store, sample, "instruct"), **_values(store, sample, "edit")}
+        scored = _values(store, sample, "score")
         yield Finished(
             sample=sample,
             masks=masks,

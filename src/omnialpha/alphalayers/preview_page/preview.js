@@ -82,8 +82,9 @@ function card(i) {
 
 function figure(name, pictures) {
   const made = element("figure");
-  const button = element("button", name === "foreground" ? "picture board" : "picture");
-  const image = element("img");
+  const button = element("button", "picture");
+  const image = element("img", name === "foreground" ? "board" : "");
+  image.addEventListener("load", () => image.classList.toggle("tall", image.naturalHeight > image.naturalWidth));
   image.src = pictures[name];
   image.alt = name.replace("_", " ");
   button.type = "button";
