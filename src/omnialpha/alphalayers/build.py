@@ -16,12 +16,11 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
@@ -48,8 +47,18 @@ PASSES = ("collect", "measure", "filter", *CHAIN, "rank", "masks")
 """What the samples go through, in this order."""
 
 
-class Threads:
-    """Carries samples through stages on this machine: as many at once as it has cores, or as the backend asks for.
+class Runner(Protocol):
+    """Carries samples through a stage: `Local` in threads, `scale.OnRay` on a cluster. Results keep the order."""
+
+    def collect(self, records: list[Record]) -> Iterator[list[Triplet] | Dropped]:
+        """What `collect.collect` returns for each entry of a data set."""
+
+    def advance(self, stage: Stage, samples: Iterable[Triplet]) -> Iterator[Triplet | Dropped]:
+        """What `advance.advance` returns for each sample."""
+
+
+class Local:
+    """The runner of one machine: as many threads as it has cores, or as the backend asks for.
 
     Args:
         plan: Of the build.
@@ -64,7 +73,7 @@ class Threads:
         self._cores = min(8, len(os.sched_getaffinity(0)))
 
     def collect(self, records: list[Record]) -> Iterator[list[Triplet] | Dropped]:
-        """What `collect.collect` returns for each entry of a data set, in their order."""
+        """See `Runner`."""
         plan = self._plan
 
         def read(record: Record) -> list[Triplet] | Dropped:
@@ -75,8 +84,7 @@ class Threads:
         return in_order(read, records, self._cores)
 
     def advance(self, stage: Stage, samples: Iterable[Triplet]) -> Iterator[Triplet | Dropped]:
-        """What `advance.advance` returns for each sample, in their order."""
-        # A backend stays for the next stage of its role; otherwise the next model may need its memory.
+        """See `Runner`. A backend stays for the next stage of its role; else the next model may need its memory."""
         if stage.role != self._role:
             self._backend = None
             self._role, self._backend = stage.role, self._plan.backend(stage.role, self._out)
@@ -107,14 +115,13 @@ class Report:
     failed: int
 
 
-def build(plan: Plan, out: Path, *, retry_failed: bool = False, cluster: str | None = None) -> Report:
+def build(plan: Plan, out: Path, runner: Runner) -> Report:
     """Make a data set, or go on making it.
 
     Args:
         plan: What to make; the same plan on the same data gives the same bytes, whatever happened in between.
         out: Its folder; may hold earlier builds, whose answers are used again where the same is asked.
-        retry_failed: Run stages again where they failed before. What was rejected stays so.
-        cluster: Address of a Ray cluster that runs the stages of single samples, or `scale.LOCAL`.
+        runner: Carries the samples; made for the same plan and folder.
 
     Returns:
         What was made.
@@ -128,36 +135,18 @@ def build(plan: Plan, out: Path, *, retry_failed: bool = False, cluster: str | N
         shutil.rmtree(out / "work", ignore_errors=True)
         records = collecting.list_records(plan.source, plan.source_name, plan.limit)
         write_plan(plan, out, len(records))
-        threads = Threads(plan, out, retry_failed=retry_failed and cluster is None)
 
-        def stages(names: Sequence[str], before: str, count: int) -> int:
-            """Bring all samples that a pass has left through some stages."""
-            if cluster is not None:  # answers come to the store; the passes below find them there
-                _ask_cluster(plan, out, names, before, cluster, retry_failed=retry_failed)
-            for name, previous in zip(names, (before, *names), strict=False):
-                count = _pass(out, name, threads.advance(STAGES[name], samples_after(out, previous)), count)
-            return count
-
-        collected = threads.collect(records)
-        count = _pass(out, "collect", _without_twins(collected), len(records))
-        count = stages(["measure"], "collect", count)
+        count = _pass(out, "collect", _without_twins(runner.collect(records)), len(records))
+        count = _pass(out, "measure", runner.advance(STAGES["measure"], samples_after(out, "collect")), count)
         count = _pass(out, "filter", _filtered(out, plan), count)
-        count = stages(CHAIN, "filter", count)
+        for name, previous in zip(CHAIN, ("filter", *CHAIN), strict=False):
+            count = _pass(out, name, runner.advance(STAGES[name], samples_after(out, previous)), count)
         count = _pass(out, "rank", _ranked(out, plan.keep), count)
-        stages(["masks"], "rank", count)
+        _pass(out, "masks", runner.advance(STAGES["masks"], samples_after(out, "rank")), count)
 
         sides = assemble(out, lambda: samples_after(out, "masks"), plan.test)
         dropped, failed = _list_dropped(out)
     return Report(entries=len(records), kept=len(sides), test=sides.count("test"), dropped=dropped, failed=failed)
-
-
-def _ask_cluster(plan: Plan, out: Path, names: Sequence[str], before: str, cluster: str, *, retry_failed: bool) -> None:
-    """Let a cluster answer what the stages will ask."""
-    from omnialpha.alphalayers.scale import advance_on_ray
-
-    stages = [STAGES[name] for name in names]
-    make = partial(plan.backend, out=out)
-    advance_on_ray(out / "work" / f"{before}.jsonl", stages, make, out, address=cluster, retry_failed=retry_failed)
 
 
 def samples_after(out: Path, name: str) -> Iterator[Triplet]:
