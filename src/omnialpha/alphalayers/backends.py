@@ -6,12 +6,14 @@ A backend is written ``KIND:TARGET?OPTION=VALUE&OPTION=VALUE``; whoever holds th
                 endpoint:http://host:8000/v1#MODEL      any OpenAI-compatible service (vLLM, Ollama, OpenAI)
                 transformers:MODEL                      Qwen3-VL in this process
     editor      offline:BACKDROPS                       pastes the cut-out into a photograph of that folder
+                offline:procedural                      or into a drawn landscape
                 diffusers:MODEL                         Qwen-Image-Edit-2509 and its kin
                 omnialpha:nano                          this library's own foreground_to_composite
     remover     offline                                 the true background, which the offline editor knows
                 opencv:telea, opencv:navier_stokes      inpainting without a model
                 diffusers:MODEL                         an inpainting pipeline, as ObjectClear's
                 omnialpha:nano                          this library's own removal_precise_mask
+    aesthetic   laion:CLIP#HEAD                         LAION-AES, for the quality filter
 
 A MODEL is a folder or a hub id. The options of a kind are the keyword arguments of its class.
 """
@@ -30,6 +32,7 @@ from omnialpha.errors import InputError, nearest
 if TYPE_CHECKING:
     from PIL import Image
 
+    from omnialpha.alphalayers.aesthetic import LaionAesthetic
     from omnialpha.alphalayers.triplet import Triplet
 
 Backend = TypeVar("Backend")
@@ -65,12 +68,12 @@ class Captioner(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Edited:
-    """What an editor made of a foreground; pictures of the foreground's size.
+    """What an editor made of a foreground; pictures of one size.
 
     Attributes:
         composite: I_comp, "RGB".
-        foreground: The foreground as it lies in the composite, "RGBA": moved, and lit as the scene is, by an editor
-            that pastes; unchanged after a model.
+        foreground: The foreground as it lies in the composite, "RGBA": moved, on another canvas, and lit as the scene
+            is, by an editor that pastes; unchanged after a model.
         background: The scene without it, "RGB", where the editor knows it.
         background_caption: What that scene shows, where the editor knows it; the stage then states it as
             T_comp too, in place of what the captioner had imagined, and gives it to the offline captioner.
@@ -167,6 +170,14 @@ def remover(line: str) -> Remover:
     from omnialpha.alphalayers.omnialpha_models import OmniAlphaRemover
 
     return _make(OmniAlphaRemover, line, target, options, wants="MODEL")
+
+
+def aesthetic(line: str) -> "LaionAesthetic":
+    """Make the scorer of the quality filter from its line of text; arguments and errors as for `captioner`."""
+    from omnialpha.alphalayers.aesthetic import LaionAesthetic
+
+    _, target, options = _parse(line, ("laion",))
+    return _make(LaionAesthetic, line, target, options, wants="CLIP#HEAD")
 
 
 def _parse(line: str, kinds: tuple[str, ...]) -> tuple[str, str, dict[str, str]]:

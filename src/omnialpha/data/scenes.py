@@ -58,7 +58,8 @@ class Scene:
     Attributes:
         foregrounds: front to back, float32 (H, W, 4) in [0, 1], straight alpha, RGB 0 where alpha is 0.
         background: float32 (H, W, 4), opaque; None when it is not known (matting data without it).
-        composite: float32 (H, W, 4), opaque: the foregrounds over the background.
+        composite: float32 (H, W, 4), opaque: the foregrounds over the background, with their shadows where
+            `data.staging` made the scene.
         captions: one per foreground.
         background_caption: what the background shows.
         composite_caption: what the whole picture shows.
