@@ -48,7 +48,6 @@ app = typer.Typer(
     cls=_Group,
     help="Transparent images: matting, removal, layer decomposition, completion and text-to-image in RGBA.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -195,6 +194,16 @@ def convert_vae(
 
     convert(source, destination, overwrite=overwrite)
     typer.echo(str(destination))
+
+
+@app.command()
+def comfyui(
+    folder: Annotated[Path, typer.Argument(metavar="COMFYUI", help="ComfyUI's folder.", show_default=False)],
+) -> None:
+    """Make the nodes known to a ComfyUI in whose Python omnialpha is installed."""
+    from omnialpha.apps.comfyui.install import install
+
+    typer.echo(str(install(folder)))
 
 
 @app.command()
