@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 from omnialpha import hub
+from omnialpha.alphalayers import backends
 from omnialpha.alphalayers.aesthetic import CLIP, HEAD, LaionAesthetic
 from omnialpha.errors import CheckpointError
 
@@ -56,28 +57,32 @@ def _expected(clip: Path, picture: Image.Image) -> float:
     return float(_head()["layers"](embedding / embedding.norm(dim=-1, keepdim=True)))  # type: ignore[index]
 
 
+def _scorer(clip: str | Path, head: str | Path) -> LaionAesthetic:
+    return backends.aesthetic(f"laion:{clip}#{head}")
+
+
 def test_scores_are_those_of_the_authors_layers(files: tuple[Path, Path], tmp_path: Path) -> None:
     clip, head = files
     expected = _expected(clip, PICTURE)
-    assert LaionAesthetic(clip, head)(PICTURE) == pytest.approx(expected, abs=1e-5)
+    assert _scorer(clip, head)(PICTURE) == pytest.approx(expected, abs=1e-5)
     save_file(torch.load(head, weights_only=True), tmp_path / "head.safetensors")
-    assert LaionAesthetic(clip, tmp_path / "head.safetensors")(PICTURE) == pytest.approx(expected, abs=1e-5)
-    assert LaionAesthetic(clip, head)(Image.new("RGB", (40, 40))) != pytest.approx(expected, abs=1e-5)
+    assert _scorer(clip, tmp_path / "head.safetensors")(PICTURE) == pytest.approx(expected, abs=1e-5)
+    assert _scorer(clip, head)(Image.new("RGB", (40, 40))) != pytest.approx(expected, abs=1e-5)
 
 
 def test_settings_name_the_weights(files: tuple[Path, Path], tmp_path: Path) -> None:
     clip, head = files
-    scorer = LaionAesthetic(clip, head)
+    scorer = _scorer(clip, head)
     other = tmp_path / "other.pth"
     state = torch.load(head, weights_only=True)
     torch.save({**state, "layers.7.bias": state["layers.7.bias"] + 1}, other)
-    assert LaionAesthetic(clip, other).settings != scorer.settings
-    assert LaionAesthetic(clip, other)(PICTURE) == pytest.approx(scorer(PICTURE) + 1)
+    assert _scorer(clip, other).settings != scorer.settings
+    assert _scorer(clip, other)(PICTURE) == pytest.approx(scorer(PICTURE) + 1)
     assert str(clip.parent) not in str(scorer.settings)
 
 
 def test_it_may_travel_to_another_process(files: tuple[Path, Path]) -> None:
-    scorer = LaionAesthetic(*files)
+    scorer = _scorer(*files)
     assert pickle.loads(pickle.dumps(scorer))(PICTURE) == scorer(PICTURE)
 
 
@@ -89,7 +94,9 @@ def test_missing_weights_name_both_files(
     monkeypatch.setattr(hub, "snapshot_download", _nothing_there)
     for arguments in ((clip, tmp_path / HEAD), (tmp_path / "clip", head), (tmp_path, head), (CLIP, head)):
         with pytest.raises(CheckpointError, match=f"hf download {CLIP} --local-dir CLIP.*{HEAD.replace('+', '.')}"):
-            LaionAesthetic(*arguments)
+            _scorer(*arguments)
+    with pytest.raises(CheckpointError, match=f"names one file where two are needed.*{HEAD.replace('+', '.')}"):
+        backends.aesthetic(f"laion:{clip}")
 
 
 def _nothing_there(repo: str, **_: object) -> str:
@@ -103,8 +110,8 @@ def test_wrong_weights_are_refused(files: tuple[Path, Path], tmp_path: Path) -> 
     state = torch.load(head, weights_only=True)
     torch.save({**state, "layers.0.weight": torch.zeros(10, 768)}, tmp_path / "wide.pth")
     with pytest.raises(CheckpointError, match="is not a file of weights"):
-        LaionAesthetic(clip, tmp_path / "text.pth")
+        _scorer(clip, tmp_path / "text.pth")
     with pytest.raises(CheckpointError, match="is not the LAION-AES head"):
-        LaionAesthetic(clip, tmp_path / "another.pth")
+        _scorer(clip, tmp_path / "another.pth")
     with pytest.raises(CheckpointError, match="12 dimensions, the head expects 768"):
-        LaionAesthetic(clip, tmp_path / "wide.pth")(PICTURE)
+        _scorer(clip, tmp_path / "wide.pth")(PICTURE)

@@ -39,21 +39,25 @@ class LaionAesthetic:
     """The predictor: an opaque "RGB" picture to its score, about 1 to 10. CLIP is loaded with the first picture.
 
     Args:
-        clip: Folder of CLIP ViT-L/14 as transformers saves it, or its hub id, which is downloaded once.
-        head: The head's file, `.pth` or `.safetensors`.
+        name: The line of text that made it.
+        target: "CLIP#HEAD": the folder of CLIP ViT-L/14 as transformers saves it, or its hub id, which is downloaded
+            once; and the head's file, `.pth` or `.safetensors`.
         device: Where to run CLIP.
 
     Attributes:
-        name: For records.
+        name: As for other backends.
         settings: What the scores depend on, in JSON types.
-        workers: As backends have it.
+        workers: How many calls at once are worth while.
 
     Raises:
         CheckpointError: One of the two is missing, or is something else; the message names both.
     """
 
-    def __init__(self, clip: str | Path, head: str | Path, device: str = "cpu") -> None:
+    def __init__(self, name: str, target: str, *, device: str = "cpu") -> None:
+        clip, _, head = target.rpartition("#")
         file = Path(head).expanduser()
+        if not clip:
+            raise CheckpointError(f'"{name}": names one file where two are needed, CLIP#HEAD; {_NEEDED}')
         if not file.is_file():
             raise CheckpointError(f"{file}: no such file; {_NEEDED}")
         try:
@@ -64,7 +68,7 @@ class LaionAesthetic:
             raise CheckpointError(f"{self._folder}: holds no CLIP model; {_NEEDED}")
         self._weights, self._bias = _collapsed(_state(file), file)
         self._device = device
-        self.name, self.workers = f"LAION-AES, {file.name}", 1
+        self.name, self.workers = name, 1
         self.settings: dict[str, Any] = {
             "kind": "laion-aes",
             "clip": identity(self._folder),

@@ -12,7 +12,7 @@ from huggingface_hub import DatasetCardData
 
 from omnialpha import __version__
 from omnialpha.alphalayers.contents import Contents, by_count
-from omnialpha.alphalayers.plan import Noted
+from omnialpha.alphalayers.plan import ROLES, Noted
 from omnialpha.alphalayers.score import WEIGHT
 from omnialpha.alphalayers.shards import features
 
@@ -80,7 +80,7 @@ def dataset_card(
         YAML and Markdown.
     """
     splits = [[name, part.samples, len(part.shards)] for name, part in contents.parts.items()]
-    plan = {name: value for name, value in record["plan"].items() if name not in ("source", *backends)}
+    plan = {name: value for name, value in record["plan"].items() if name not in ("source", *ROLES)}
     limits, asked = plan.pop("limits"), {"λ": WEIGHT, "entries": record["entries"], **plan}
     parts = [
         f"---\n{_front_matter(contents, format, suffix, download_size)}\n---\n",

@@ -25,6 +25,7 @@ class Plan:
         captioner: Stages 3, 4, 5 and 8.
         editor: Stage 6.
         remover: Stage 7.
+        aesthetic: Scores cut-outs for the quality filter; None when no limit asks for that.
         limits: Of the quality filter.
         keep: How many triplets, those with the lowest scores.
         test: How many of them are held out; None for a tenth.
@@ -41,6 +42,7 @@ class Plan:
     captioner: str = "offline"
     editor: str = "offline:procedural"
     remover: str = "offline"
+    aesthetic: str | None = None
     limits: Limits = field(default_factory=Limits)
     keep: int = 1000
     test: int | None = None
@@ -59,11 +61,16 @@ class Plan:
                 "makes; take another, such as opencv:telea"
             )
 
+        if self.limits.aesthetic and self.aesthetic is None:
+            raise InputError(
+                "the limits ask for aesthetic scores; name CLIP and the head with --aesthetic laion:CLIP#HEAD"
+            )
+
     def backend(self, role: str, out: Path) -> Any:
         """Make the backend of a role; its model is loaded when it is first asked.
 
         Args:
-            role: Of a stage: "captioner", "editor", "remover", or "" for none.
+            role: Of a stage: "captioner", "editor", "remover", "aesthetic", or "" for none.
             out: Folder of the build, which keeps an endpoint's replies.
 
         Raises:
@@ -75,14 +82,16 @@ class Plan:
             return backends.captioner(self.captioner, replies=out / "store" / "replies")
         if role == "editor":
             return backends.editor(self.editor)
-        return backends.remover(self.remover) if role == "remover" else None
+        if role == "remover":
+            return backends.remover(self.remover)
+        return backends.aesthetic(self.aesthetic) if role == "aesthetic" and self.aesthetic is not None else None
 
     def to_json(self) -> dict[str, Any]:
         """The plan as a JSON object."""
         return dataclasses.asdict(self) | {"source": str(self.source)}
 
 
-ROLES = ("captioner", "editor", "remover")
+ROLES = ("captioner", "editor", "remover", "aesthetic")
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,11 @@ def write_plan(plan: Plan, out: Path, entries: int) -> None:
         OutputError: The file cannot be written.
     """
     made = {role: plan.backend(role, out) for role in ROLES}
-    noted = {role: {"name": backend.name, "settings": backend.settings} for role, backend in made.items()}
+    noted = {
+        role: {"name": backend.name, "settings": backend.settings}
+        for role, backend in made.items()
+        if backend is not None
+    }
     record = {"plan": plan.to_json(), "entries": entries, "backends": noted}
     with atomic_write(out / FILE, overwrite=True) as temporary:
         temporary.write_text(json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False), encoding="utf-8")
