@@ -7,7 +7,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from omnialpha.imaging.layers import Layer, LayerStack
-from omnialpha.models.pictures import to_image
+from omnialpha.models.pictures import Size, to_image
 from omnialpha.models.profile import Profile
 from omnialpha.request import Request
 
@@ -30,7 +30,7 @@ class OmniAlphaOutput(BaseOutput):
 
 
 def assemble(
-    layers_BLCHW: Tensor, request: Request, profile: Profile, output_type: str, seed: int | None
+    layers_BLCHW: Tensor, request: Request, profile: Profile, output_type: str, seed: int | None, work_size: Size
 ) -> OmniAlphaOutput:
     """The decoded layers in the form asked for.
 
@@ -40,6 +40,7 @@ def assemble(
         profile: tells that order.
         output_type: "pil", "np" or "pt".
         seed: of the call, for the stacks' provenance.
+        work_size: at which the model worked, likewise.
     """
     # Table 1 and the paper list foregrounds front to back and the background last; released weights do the reverse.
     if request.task is not None and profile.layer_order == "paper":
@@ -52,7 +53,7 @@ def assemble(
             LayerStack(
                 [Layer(image=image, name=name) for image, name in zip(entry, names, strict=True)],
                 size=entry[0].size,
-                metadata=provenance(request, profile, k, seed),
+                metadata=provenance(request, profile, k, seed, work_size),
             )
             for k, entry in enumerate(images)
         ]
@@ -64,7 +65,7 @@ def assemble(
     )
 
 
-def provenance(request: Request, profile: Profile, entry: int, seed: int | None) -> dict[str, Any]:
+def provenance(request: Request, profile: Profile, entry: int, seed: int | None, work_size: Size) -> dict[str, Any]:
     """What is needed, beside weights and pictures, to make one batch entry again; in JSON types."""
     return {
         "task": None if request.task is None else request.task.id,
@@ -74,4 +75,5 @@ def provenance(request: Request, profile: Profile, entry: int, seed: int | None)
         "num_inference_steps": request.steps,
         "true_cfg_scale": request.true_cfg_scale,
         "profile": profile.name,
+        "work_size": list(work_size),
     }

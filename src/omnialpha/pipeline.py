@@ -264,7 +264,7 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
             output = OmniAlphaOutput(images=x)
         else:
             layers_BLCHW = self._decode(x, target_grid, exact_size)
-            output = assemble(layers_BLCHW, request, self.profile, output_type, seed)
+            output = assemble(layers_BLCHW, request, self.profile, output_type, seed, work_size)
         self.maybe_free_model_hooks()
         return output if return_dict else cast(Any, output.to_tuple())
 

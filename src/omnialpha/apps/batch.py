@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from PIL import Image
 
 from omnialpha.apps.jobs import Job
 from omnialpha.apps.settings import Settings
 from omnialpha.apps.targets import check_free, plan, write
 from omnialpha.errors import CheckpointError, OmniAlphaError, OutputError
 from omnialpha.imaging import rgba
+from omnialpha.imaging.layers import LayerStack
+from omnialpha.imaging.refine import is_reduced, refine
 
 if TYPE_CHECKING:
     from omnialpha.pipeline import OmniAlphaPipeline
@@ -118,7 +121,7 @@ def _attempt(job: Job, target: Path, model: _Model, settings: Settings, report: 
             height=settings.height,
             width=settings.width,
         )
-        stack = output.stacks[0]
+        stack = _refined(output.stacks[0], job, pictures, settings)
         seconds = round(time.perf_counter() - start, 2)
         provenance = dict(stack.metadata or {}) | _provenance(job, settings, pipe, model_hash, stack.size)
         write(stack, target, provenance, overwrite=settings.overwrite)
@@ -130,6 +133,15 @@ def _attempt(job: Job, target: Path, model: _Model, settings: Settings, report: 
     report.results.append(
         {"output": str(target), "layers": [layer.name for layer in stack], "seconds": seconds} | provenance
     )
+
+
+def _refined(stack: LayerStack, job: Job, pictures: list[Image.Image], settings: Settings) -> LayerStack:
+    """The stack at the input's resolution where that is asked for or worth it; `--size` asks for another one."""
+    wanted = is_reduced(stack) if settings.refine is None else settings.refine
+    if not wanted and not settings.residual:
+        return stack
+    fitted = [picture if picture.size == stack.size else picture.resize(stack.size) for picture in pictures]
+    return refine(job.task.id, fitted, stack, residual=settings.residual)
 
 
 def _provenance(

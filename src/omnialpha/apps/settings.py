@@ -63,6 +63,17 @@ class Settings:
             "--size", help="Size of the result in pixels: 256 or 384x256 (width x height). Default: the input's."
         ),
     ] = None
+    refine: Annotated[
+        bool | None,
+        typer.Option(
+            "--refine/--no-refine",
+            help="Sharpen results with the input, in its own pixels where they are known. "
+            "Default: where the input is larger than the model works.",
+        ),
+    ] = None
+    residual: Annotated[
+        bool, typer.Option("--residual", help="Add a layer that makes a decomposition show the input exactly.")
+    ] = False
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, … Default: a GPU if any.")] = None
     dtype: Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = None
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False
@@ -72,6 +83,8 @@ class Settings:
         for option, value, allowed in (("--format", self.format, FORMATS), ("--dtype", self.dtype, DTYPES)):
             if value is not None and value not in allowed:
                 raise InputError(f'{option} "{value}" is unknown; use {", ".join(allowed)}{nearest(value, allowed)}')
+        if self.residual and self.refine is False:
+            raise InputError("--residual is part of the refinement; leave --no-refine out")
         if self.size is not None and not re.fullmatch(r"[1-9]\d{0,5}(x[1-9]\d{0,5})?", self.size):
             raise InputError(f'--size "{self.size}" is not a size; write 256, or 384x256 for width x height')
 

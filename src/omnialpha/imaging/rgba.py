@@ -21,6 +21,7 @@ __all__ = [
     "MAX_PIXELS",
     "atomic_write",
     "check_size",
+    "guide_channel",
     "premultiply",
     "read",
     "read_array",
@@ -185,6 +186,19 @@ def to_array(image: Image.Image) -> np.ndarray:
             f'an image of mode "{image.mode}" does not fit 8 bits; open the file with imaging.rgba.read_array'
         )
     return np.asarray(image.convert("RGBA"), dtype=np.float32) / np.float32(255)
+
+
+def guide_channel(image: Image.Image) -> Image.Image:
+    """The one channel of a guide (alpha, trimap or mask), white on black.
+
+    Args:
+        image: The guide; one with transparency, such as a cut-out, is taken to mean its alpha channel.
+
+    Returns:
+        An image of mode "L".
+    """
+    alpha = image.convert("RGBA").getchannel("A")
+    return alpha if alpha.getextrema() != (255, 255) else image.convert("L")
 
 
 def premultiply(image: np.ndarray) -> np.ndarray:

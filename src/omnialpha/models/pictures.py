@@ -64,11 +64,9 @@ def as_guide(picture: Picture, slot: str) -> Image.Image:
         InputError: nothing is marked, or everything is.
     """
     image = as_image(picture)
-    alpha = image.getchannel("A")
-    transparent = alpha.getextrema() != (255, 255)
-    if transparent:
+    if image.getchannel("A").getextrema()[0] < 255:
         logger.info("the %s has transparency: its alpha channel is used", slot)
-    grey = alpha if transparent else image.convert("L")
+    grey = rgba.guide_channel(image)
     lowest, highest = grey.getextrema()
     if highest == 0 or lowest == 255:
         state = "empty (all black)" if highest == 0 else "full (all white)"
