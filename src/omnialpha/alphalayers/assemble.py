@@ -1,16 +1,18 @@
 """Stages 11 and 12: the chosen triplets become a data set of files with plain names, and a manifest that lists them."""
 
+import hashlib
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
+from omnialpha.alphalayers.masking import MASKS
 from omnialpha.alphalayers.score import split
 from omnialpha.alphalayers.store import Store
 from omnialpha.alphalayers.triplet import Triplet
-from omnialpha.data.manifest import Sample, write_manifest
+from omnialpha.data.manifest import Sample, iterate_manifest, write_manifest
 from omnialpha.imaging.files import link
 
-MASKS = ("alpha", "precise", "trimap", "rough")
 TEST_SHARE = 10
 """One in so many is held out when no number is given, as 100 of the paper's 1,000."""
 
@@ -35,13 +37,45 @@ def assemble(out: Path, samples: Callable[[], Iterable[Triplet]], test: int | No
     """
     store = Store(out / "store")
     identities = {sample.id: sample.identity for sample in samples()}
-    sides = split(identities, round(len(identities) / TEST_SHARE) if test is None else test)
+    sides = _sides(identities, test)
     write_manifest((_placed(sample, out, store, sides[sample.id]) for sample in samples()), out / "manifest.jsonl")
     for folder in ("pictures", "masks"):
         for entry in (out / folder).glob("*"):
             if entry.name not in identities:
                 shutil.rmtree(entry)
     return list(sides.values())
+
+
+def split_manifest(manifest: Path, out: Path, test: int | None) -> list[str]:
+    """Split the samples of a manifest anew.
+
+    Samples show the same object when they have the same identity or, where none is stated, the same foreground.
+
+    Args:
+        manifest: To read.
+        out: To write; may be the same file.
+        test: How many are held out; None for a tenth.
+
+    Returns:
+        The side, "train" or "test", of each sample.
+
+    Raises:
+        InputError: The manifest is wrong, or holds fewer samples than are to be held out.
+        OutputError: It cannot be written.
+    """
+    identities = {sample.id: sample.identity or _content(sample.foregrounds) for sample in iterate_manifest(manifest)}
+    sides = _sides(identities, test)
+    write_manifest((replace(sample, split=sides[sample.id]) for sample in iterate_manifest(manifest)), out)
+    return list(sides.values())
+
+
+def _sides(identities: dict[str, str], test: int | None) -> dict[str, str]:
+    return split(identities, round(len(identities) / TEST_SHARE) if test is None else test)
+
+
+def _content(files: tuple[Path, ...]) -> str:
+    """Hash of files."""
+    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
 
 
 def _placed(sample: Triplet, out: Path, store: Store, side: str) -> Sample:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from omnialpha.data.manifest import Sample
 from omnialpha.errors import InputError
 from omnialpha.imaging.masks import VISIBLE
+from omnialpha.imaging.rgba import read_array
 
 WEIGHT = 0.6
 """λ of Eq. 12."""
@@ -76,6 +78,24 @@ def score(foreground: np.ndarray, background: np.ndarray, composite: np.ndarray)
         foreground=float(((layer - target * alpha) ** 2).sum(axis=-1)[visible].mean()),
         recomposite=float(((recomposite - target) ** 2).sum(axis=-1).mean()),
     )
+
+
+def score_files(sample: Sample) -> Score:
+    """Score a sample of a manifest.
+
+    Args:
+        sample: With one foreground, a background and a composite.
+
+    Returns:
+        Both errors of Eq. 9 and 11.
+
+    Raises:
+        InputError: It has not these three, or `score` refuses them.
+        ImageError: A file cannot be read.
+    """
+    if len(sample.foregrounds) != 1 or sample.background is None or sample.composite is None:
+        raise InputError(f"{sample.id}: a score needs one foreground, a background and a composite; leave it out")
+    return score(*(read_array(file) for file in (sample.foregrounds[0], sample.background, sample.composite)))
 
 
 def keep_best(scores: Mapping[str, float], count: int) -> list[str]:

@@ -5,7 +5,6 @@
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,12 +13,13 @@ import numpy as np
 from PIL import Image
 
 from omnialpha.alphalayers.backends import Captioner, Editor, Remover
+from omnialpha.alphalayers.masking import four_masks
 from omnialpha.alphalayers.quality import Aesthetic, measure
 from omnialpha.alphalayers.score import score
 from omnialpha.alphalayers.triplet import Triplet
 from omnialpha.data.scenes import caption_whole
 from omnialpha.errors import InputError
-from omnialpha.imaging import masks, rgba
+from omnialpha.imaging import rgba
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,26 +117,6 @@ def _score(sample: Triplet, _: None) -> Answer:
 def _masks(sample: Triplet, _: None) -> Answer:
     """Stage 10."""
     return Answer(pictures=four_masks(np.asarray(rgba.read(sample.foreground).getchannel("A"))))
-
-
-def four_masks(alpha: np.ndarray) -> dict[str, Image.Image]:
-    """The four masks of a foreground (Appendix B.2); the size of the trimap's disk is drawn by the alpha itself.
-
-    Args:
-        alpha: ``(H, W)`` ``uint8``.
-
-    Returns:
-        "alpha", "precise", "trimap" and "rough", each a grey picture.
-    """
-    digest = hashlib.sha256(repr(alpha.shape).encode() + np.ascontiguousarray(alpha).tobytes()).digest()
-    trimap = masks.trimap(alpha, generator=np.random.default_rng(int.from_bytes(digest[:8])))
-    found = {
-        "alpha": alpha,
-        "precise": masks.precise_mask(alpha),
-        "trimap": trimap,
-        "rough": masks.rough_mask(trimap),
-    }
-    return {name: Image.fromarray(mask) for name, mask in found.items()}
 
 
 def _check_size(what: str, image: Image.Image, expected: tuple[int, int]) -> None:

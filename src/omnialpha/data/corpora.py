@@ -194,6 +194,31 @@ def prepare(cache_dir: str | Path, out_dir: str | Path, size: int = 256) -> list
     return kept
 
 
+def held_out(corpora: Path) -> dict[str, dict[str, int]]:
+    """The objects and scenes of prepared corpora that are on the side "test".
+
+    Args:
+        corpora: Folder written by `prepare`.
+
+    Returns:
+        "objects" and "scenes", each name to the number of its pictures, by name.
+
+    Raises:
+        InputError: There is no index.
+    """
+    index = corpora / "index.jsonl"
+    if not index.is_file():
+        raise InputError(f"{corpora}: no index.jsonl; make it with `python -m omnialpha.data.corpora {corpora}`")
+    found: dict[str, Counter[str]] = {"foreground": Counter(), "background": Counter()}
+    for line in index.read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        if record["split"] == "test":
+            found[record["kind"]][record["object"]] += 1
+    return {
+        name: dict(sorted(found[kind].items())) for name, kind in (("objects", "foreground"), ("scenes", "background"))
+    }
+
+
 def _lookalikes(records: list[dict[str, object]], signatures: list[np.ndarray]) -> list[bool]:
     """Mark held-out pictures that look like a training picture.
 

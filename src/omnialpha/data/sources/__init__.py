@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from omnialpha.data.sources.annotated import corpus, crello, photomatte85, refmatte_rw100
-from omnialpha.data.sources.matched import LAYOUTS, folder, matched, rord
+from omnialpha.data.sources.matched import LAYOUTS, described, folder, matched, rord
 from omnialpha.data.sources.parquet import ober, prismlayers
 from omnialpha.data.sources.reading import read_alpha, read_cutouts, read_layers, read_mask, stream
 from omnialpha.data.sources.record import Box, Cell, Picture, Record
@@ -21,6 +21,7 @@ __all__ = [
     "Cell",
     "Picture",
     "Record",
+    "describe",
     "read_alpha",
     "read_cutouts",
     "read_layers",
@@ -44,6 +45,23 @@ SOURCES: Mapping[str, Callable[[Path], list[Record]]] = {
     "rord": rord,
 }
 """Name of a data set to its reader, which takes the data set's folder."""
+
+
+def describe(name: str) -> str:
+    """What the folder of a data set has to look like, in one line.
+
+    Args:
+        name: Key of `SOURCES`.
+
+    >>> describe("aim500")
+    'original/ and mask/'
+    >>> describe("folder")
+    'Any folder of RGBA pictures, or of images beside alphas with the same names.'
+    """
+    if name in LAYOUTS and name != "rord":
+        return " or ".join(described(split) for split in LAYOUTS[name])
+    reader = SOURCES[name]
+    return str(getattr(reader, "func", reader).__doc__).partition("\n")[0]
 
 
 def read_source(name: str, root: str | Path, split: str | None = None) -> list[Record]:

@@ -102,8 +102,15 @@ def matched(source: str, root: Path) -> list[Record]:
     """
     records = [record for split in LAYOUTS[source] for record in _read_split(source, root, split)]
     if not records:
-        raise misfit(root, source, " or ".join(_described(split) for split in LAYOUTS[source]))
+        raise misfit(root, source, " or ".join(described(split) for split in LAYOUTS[source]))
     return records
+
+
+def described(split: Split) -> str:
+    """The folders of a split, for people."""
+    base = split.bases[0]
+    inside = ", ".join(split.folders.values())
+    return f"{base}/{{{inside}}}" if base else " and ".join(f"{name}/" for name in split.folders.values())
 
 
 def rord(root: Path) -> list[Record]:
@@ -256,9 +263,3 @@ def _compare(place: Path, leads: tuple[str, Mapping[str, Path]], others: tuple[s
     if not missing:
         return ""
     return f"{place}: {len(missing)} of {len(wanted)} pictures in {lead}/ have none in {other}/ ({some(missing)})"
-
-
-def _described(split: Split) -> str:
-    base = split.bases[0]
-    inside = ", ".join(split.folders.values())
-    return f"{base}/{{{inside}}}" if base else " and ".join(f"{name}/" for name in split.folders.values())
