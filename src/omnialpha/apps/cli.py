@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from omnialpha.apps import evaluate, info, train
+from omnialpha.apps import data, evaluate, info, train
 from omnialpha.apps.jobs import Job, guided_jobs
 from omnialpha.apps.settings import Guides, Settings, with_options
 from omnialpha.errors import InputError, OmniAlphaError, nearest
@@ -230,6 +230,7 @@ def doctor(
 
 app.add_typer(evaluate.app)
 app.add_typer(train.app, name="train")
+app.add_typer(data.app, name="data")
 
 
 @app.callback(invoke_without_command=True)
