@@ -34,3 +34,9 @@ def test_nearest_keeps_the_spelling_of_the_known_name() -> None:
 def test_nearest_is_silent_when_nothing_is_close_or_known() -> None:
     assert errors.nearest("zebra", ["matting_auto"]) == ""
     assert errors.nearest("zebra", []) == ""
+
+
+def test_a_rejection_keeps_its_parts_between_processes() -> None:
+    rejection = pickle.loads(pickle.dumps(errors.RejectedError("instruct", "no JSON")))
+    assert isinstance(rejection, ValueError)
+    assert (rejection.stage, rejection.reason, str(rejection)) == ("instruct", "no JSON", "instruct: no JSON")
