@@ -49,6 +49,7 @@ def _pictures() -> dict[str, bytes]:
         "cmyk.jpg": _encoded(rgb.convert("CMYK"), "JPEG"),
         "lossless.webp": _encoded(image, "WEBP", lossless=True, exif=exif),
         "lossy.webp": _encoded(image, "WEBP", icc_profile=profile),
+        "small.avif": _encoded(image, "AVIF", exif=exif, xmp=b"<x/>"),
         "raw.tiff": _encoded(image, "TIFF", icc_profile=profile),
         "lzw.tiff": _encoded(rgb, "TIFF", compression="tiff_lzw", exif=exif),
         "deep.tiff": cv2.imencode(".tiff", deep)[1].tobytes(),
@@ -150,6 +151,32 @@ def test_broken_pictures(name: str) -> None:
             cases.append(lambda data=data: rgba.read_metadata(io.BytesIO(data)))  # type: ignore[misc]
     counts = _outcomes(cases)
     assert counts["refused"] > CASES_PER_FILE // 20
+
+
+def _headed(name: str, content: bytes) -> int:
+    """Where the structure of a layered file, in which damage is worst, ends and its pixels begin."""
+    marks = {".psb": b"8BIMnorm", ".exr": b"scanlineimage", ".tiff": b"omnialpha layers", ".svg": b"base64,"}
+    return content.index(marks[Path(name).suffix]) + 600
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["a.psb", "a.tiff", "a.svg", "parts.exr", "layers.exr"])
+def test_broken_layered_files(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """OpenEXR and libtiff talk about broken files behind Python's back, which ``capfd`` keeps off the screen."""
+    chance = random.Random(name)
+    formats.save(sample_stack(), tmp_path / name, format="exr-layers" if name == "layers.exr" else None)
+    content = (tmp_path / name).read_bytes()
+    structure = _headed(name, content)
+
+    def case(number: int) -> object:
+        mutate = _mutate_text if name.endswith("svg") and number % 3 == 0 else _mutate
+        data = mutate(content[:structure], chance) + content[structure:] if number % 2 else mutate(content, chance)
+        (tmp_path / name).write_bytes(data)
+        return formats.open(tmp_path / name).flatten()
+
+    counts = _outcomes([lambda number=number: case(number) for number in range(CASES_PER_FILE)])  # type: ignore[misc]
+    assert counts["read"] > 0
+    assert counts["refused"] > 5
 
 
 @pytest.mark.filterwarnings("error")

@@ -40,7 +40,13 @@ def write(stack: LayerStack, path: str | os.PathLike[str], *, overwrite: bool = 
     frames = [*opening, *opening[-2:0:-1]]
     durations = [_FRAME_MS] * len(frames)
     durations[0] = durations[_STEPS] = _REST_MS
-    kind, options = ("WEBP", {"quality": 85}) if Path(path).suffix.lower() == ".webp" else ("GIF", {"disposal": 1})
+    if Path(path).suffix.lower() == ".webp":
+        kind, options = "WEBP", {"quality": 85}
+    else:
+        # One palette for all, so that colours do not flicker, and dithered: photographs have more than 256.
+        palette = opening[_STEPS].quantize(256)
+        frames = [frame.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
+        kind, options = "GIF", {"disposal": 1}
     with atomic_write(path, overwrite=overwrite) as temporary:
         frames[0].save(temporary, kind, save_all=True, append_images=frames[1:], duration=durations, loop=0, **options)
 
