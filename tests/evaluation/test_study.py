@@ -21,7 +21,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 import pair_folder
-from omnialpha.apps.judging import _listen
+from omnialpha.apps.listening import listen
 from omnialpha.errors import InputError, OutputError
 from omnialpha.evaluation.pairs import Pair
 from omnialpha.evaluation.study import CHOICES, Choice, Study
@@ -226,10 +226,10 @@ def test_pictures_that_browsers_do_not_show_are_refused(pairs: list[Pair], tmp_p
 
 def test_a_port_in_use_is_one_line() -> None:
     with (
-        _listen("127.0.0.1", 0) as taken,
+        listen("127.0.0.1", 0) as taken,
         pytest.raises(OutputError, match=r"port \d+ \(Address already in use\); choose another --port"),
     ):
-        _listen("127.0.0.1", taken.getsockname()[1])
+        listen("127.0.0.1", taken.getsockname()[1])
 
 
 def serve_and_vote(folder: Path, votes: range, end: signal.Signals) -> tuple[int, str]:

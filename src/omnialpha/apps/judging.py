@@ -2,14 +2,14 @@
 
 import json
 import os
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from omnialpha.errors import InputError, OutputError
+from omnialpha.apps.listening import listen
+from omnialpha.errors import InputError
 
 if TYPE_CHECKING:
     from omnialpha.evaluation.endpoint import Endpoint
@@ -75,7 +75,7 @@ def study(
     pairs = read_pairs(folder)
     check_pictures(pairs)
     running = Study.begin(out, pairs, annotators)
-    with _listen(host, port) as listener:
+    with listen(host, port) as listener:
         typer.echo("A link for each annotator:")
         for code in running.annotators():
             typer.echo(f"  http://{host}:{listener.getsockname()[1]}/#{code}")
@@ -141,19 +141,3 @@ def _report(pairs: "Sequence[Pair]", judgements: "Sequence[Judgement]", endpoint
         for judgement in missing:
             typer.echo(f"no verdict on {judgement.pair.id}: {judgement.problem}", err=True)
         raise typer.Exit(1)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket: a port in use is found, and early visitors wait, before the server has started."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        reason = error.strerror or error
-        raise OutputError(
-            f"cannot listen on {host}, port {port} ({reason}); choose another --port or --host"
-        ) from error
-    return listener

@@ -1,0 +1,85 @@
+"""The records of the service: what a job asks for, and how far it is."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from omnialpha.apps.server.problems import Problem
+
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+FINISHED: tuple[State, ...] = ("done", "failed", "cancelled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One task on one set of pictures.
+
+    Attributes:
+        task: Id of the task.
+        text: Caption, for tasks that take one.
+        seed: Same seed, same noise, whatever else is in the batch.
+        steps: Sampling steps; None: the model's.
+        guidance: True CFG scale; None: the model's.
+        layers: Number of layers; None: the task's smallest.
+        width: Of the result in pixels; None: the first picture's.
+        height: Of the result in pixels; None: the first picture's.
+        format: In which the result is wanted; None: PNG for one layer, PSD for several.
+    """
+
+    task: str
+    text: str | None = None
+    seed: int = 0
+    steps: int | None = None
+    guidance: float | None = None
+    layers: int | None = None
+    width: int | None = None
+    height: int | None = None
+    format: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job as it is at the moment.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        work: What is asked for.
+        state: "queued", "running", "done", "failed" or "cancelled".
+        step: Sampling steps done.
+        steps: Sampling steps in all.
+        attempts: How often work on it was begun.
+        created: When it was accepted, in seconds since 1970; so the two that follow.
+        started: When work on it began.
+        finished: When it ended.
+        problem: Why it failed.
+    """
+
+    id: str
+    work: Work
+    state: State
+    step: int
+    steps: int
+    attempts: int
+    created: float
+    started: float | None
+    finished: float | None
+    problem: Problem | None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.state in FINISHED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the queue has to know about a job.
+
+    Attributes:
+        key: Jobs with equal keys may be done in one batch.
+        weight: Pixels of its pictures and results together, which is what its memory goes by.
+        steps: Sampling steps in all.
+    """
+
+    key: str
+    weight: int
+    steps: int
