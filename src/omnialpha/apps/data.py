@@ -5,16 +5,19 @@ Heavy imports wait inside the functions.
 
 import json
 import logging
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from omnialpha.apps.config_file import use_config
+from omnialpha.apps.filtering import Filter
+from omnialpha.apps.settings import with_options
 from omnialpha.errors import InputError
 
 app = typer.Typer(
-    help="Make layered training data from cut-outs: build, status, score, masks, split.",
+    help="Make layered training data from cut-outs: build, status, preview, publish, score, masks, split.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -25,6 +28,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
+@with_options
 def build(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder of cut-outs.", show_default=False)],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the data set.", show_default=False)],
@@ -59,10 +63,9 @@ def build(
         typer.Option("--config", callback=use_config, is_eager=True, help="TOML file with any of these options."),
     ] = None,
     as_json: Json = False,
+    filter: Filter,
 ) -> None:
     """Make a data set from a folder of cut-outs. After an interruption the same command goes on."""
-    from dataclasses import asdict
-
     from omnialpha.alphalayers.build import Local
     from omnialpha.alphalayers.build import build as make
     from omnialpha.alphalayers.plan import Plan
@@ -77,6 +80,8 @@ def build(
         captioner=captioner,
         editor=editor or f"offline:{place or 'procedural'}",
         remover=remover,
+        aesthetic=filter.aesthetic,
+        limits=filter.limits(),
         keep=keep,
         test=test,
         size=size,
@@ -93,7 +98,11 @@ def build(
     else:
         _tell(out, report)
     if not report.kept:
-        raise InputError(f"{out}: nothing is left of {report.entries} entries; see {out / 'dropped.jsonl'}")
+        first = json.loads((out / "dropped.jsonl").open(encoding="utf-8").readline())
+        raise InputError(
+            f"{out}: nothing is left of {report.entries} entries, {first['name']} for example because of "
+            f'"{first["reason"]}" ({first["stage"]}); see {out / "dropped.jsonl"}'
+        )
 
 
 def _tell(out: Path, report: Any) -> None:
@@ -109,8 +118,6 @@ def _tell(out: Path, report: Any) -> None:
 @app.command()
 def status(out: Out, *, as_json: Json = False) -> None:
     """Say how far a build has come: done, left out, failed and still to do, for each stage."""
-    from dataclasses import asdict
-
     from omnialpha.alphalayers.status import status as count
 
     passes = count(out)
@@ -126,6 +133,43 @@ def status(out: Out, *, as_json: Json = False) -> None:
 
 
 @app.command()
+def preview(
+    out: Out,
+    *,
+    page: Annotated[
+        Path | None, typer.Option("-o", "--out", help="HTML file to write. Default: OUT/preview.html.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="At most so many samples, spread evenly over the scores.")
+    ] = 1000,
+    side: Annotated[int, typer.Option("--side", min=16, help="Longest side of the pictures, pixels.")] = 192,
+) -> None:
+    """Show a build as one HTML file: layers, masks, scores, captions; to sort, search and filter."""
+    from omnialpha.alphalayers.preview import preview as write
+
+    page = page or out / "preview.html"
+    count = write(out, page, limit=limit, side=side)
+    typer.echo(f"{page}: {count} samples")
+
+
+@app.command("publish")
+def publish_build(
+    out: Out,
+    *,
+    destination: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder to write. Default: OUT/published.")
+    ] = None,
+    format: Annotated[str, typer.Option("--format", help="parquet or webdataset.")] = "parquet",
+    shard_mb: Annotated[int, typer.Option("--shard-mb", min=1, help="Most megabytes of pictures in a file.")] = 500,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier publication.")] = False,
+) -> None:
+    """Write a build as a data set that others load, with its card."""
+    from omnialpha.alphalayers.publish import publish
+
+    typer.echo(str(publish(out, destination, format=format, shard_mb=shard_mb, overwrite=overwrite)))
+
+
+@app.command()
 def score(
     files: Annotated[
         list[Path],
@@ -138,8 +182,6 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Say how well the layers of triplets fit together (Eq. 9–12); lower is better."""
-    from dataclasses import replace
-
     from omnialpha.alphalayers.score import score_files
     from omnialpha.data.manifest import Sample, iterate_manifest, write_manifest
 
