@@ -1,6 +1,7 @@
 """OpenEXR: linear, premultiplied floats as OpenImageIO sees them; both layouts; files of other programs."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import OpenEXR
@@ -16,7 +17,7 @@ from stacks import noise, sample_stack
 oiio = pytest.importorskip("OpenImageIO")
 
 
-def _parts(path: Path) -> list["oiio.ImageBuf"]:
+def _parts(path: Path) -> list[Any]:
     count = oiio.ImageBuf(str(path)).nsubimages
     return [oiio.ImageBuf(str(path), number, 0) for number in range(count)]
 

@@ -138,3 +138,9 @@ def test_an_entity_bomb_does_not_unfold(tmp_path: Path) -> None:
     xml = f'<!DOCTYPE image [<!ENTITY e0 "xxxxxxxxxx">{entities}]><image w="1" h="1"><stack name="&e29;"/></image>'
     with pytest.raises(ImageError, match="cannot be read"):
         ora.read(_archive(tmp_path / "a.ora", xml))
+
+
+@pytest.mark.parametrize(("attributes", "metadata"), [('xres="300" yres="150"', {"dpi": [300.0, 150.0]}), ("", {})])
+def test_the_resolution_is_read(tmp_path: Path, attributes: str, metadata: dict) -> None:
+    path = _archive(tmp_path / "a.ora", f'<image w="9" h="8" {attributes}><stack/></image>')
+    assert ora.read(path).metadata == metadata

@@ -16,7 +16,8 @@ from psd_tools.constants import BlendMode, Compression, Resource
 from psd_tools.psd.image_resources import ImageResource
 
 from omnialpha.errors import ImageError, OutputError
-from omnialpha.formats import psd
+from omnialpha.formats import psb, psd
+from omnialpha.imaging.colour import is_srgb
 from omnialpha.imaging.layers import Layer, LayerStack
 from stacks import difference, noise, sample_stack
 
@@ -217,3 +218,27 @@ def test_notes_of_other_programs_are_not_ours(tmp_path: Path) -> None:
     PSDImage.frompil(Image.new("RGB", (1, 1))).save(content)
     (tmp_path / "b.psd").write_bytes(content.getvalue())
     assert psd.read(tmp_path / "b.psd").metadata == {}
+
+
+def test_a_psb_is_the_same_document_in_the_larger_format(tmp_path: Path) -> None:
+    psb.write(sample_stack(), tmp_path / "a.psb")
+    document = PSDImage.open(tmp_path / "a.psb")
+    assert document.version == 2
+    picture = document.composite(force=True)
+    assert difference(_over_white(picture.convert("RGBA")), _over_white(sample_stack().flatten())) <= 1
+    psd.write(sample_stack(), tmp_path / "a.psd")
+    assert psb.read(tmp_path / "a.psb").layers == psd.read(tmp_path / "a.psd").layers
+    with pytest.raises(OutputError, match="a PSB is at most 300000 pixels wide and high; save as .ora or a folder"):
+        psb.write(LayerStack([Layer(Image.new("RGBA", (1, 1)))], (300_001, 1)), tmp_path / "long.psb")
+
+
+def test_profile_and_resolution_are_photoshops_own(tmp_path: Path) -> None:
+    psd.write(LayerStack([Layer(noise(4, 4, 0))], metadata={"dpi": [300.0, 150.5]}), tmp_path / "a.psd")
+    resources = PSDImage.open(tmp_path / "a.psd").image_resources
+    assert is_srgb(resources.get_data(Resource.ICC_PROFILE))
+    stated = resources.get_data(Resource.RESOLUTION_INFO)
+    assert (stated.horizontal / 65536, stated.vertical / 65536) == (300, 150.5)
+    document = PSDImage.open(tmp_path / "a.psd")
+    del document.image_resources[Resource.XMP_METADATA]
+    document.save(tmp_path / "b.psd")
+    assert psd.read(tmp_path / "b.psd").metadata == {"dpi": [300.0, 150.5]}

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def test_openimageio_sees_every_page_at_its_place(stack: LayerStack, tmp_path: P
         np.testing.assert_array_equal(pixels, samples)
 
 
-def _unassociated() -> "oiio.ImageSpec":
+def _unassociated() -> Any:
     """Configuration of a reader that leaves colours as they are stored."""
     config = oiio.ImageSpec()
     config.attribute("oiio:UnassociatedAlpha", 1)
@@ -52,7 +53,7 @@ def _unassociated() -> "oiio.ImageSpec":
 def test_names_and_places_are_in_the_tags_that_gimp_reads(stack: LayerStack, tmp_path: Path) -> None:
     tiff.write(stack, tmp_path / "a.tiff")
     with tifffile.TiffFile(tmp_path / "a.tiff") as file:
-        tags = file.pages[1].tags
+        tags = file.pages[1].aspage().tags
         assert tags["PageName"].value == "玻璃杯 «glass»"
         x, y = (tags[name].value for name in ("XPosition", "YPosition"))
         assert (300 * x[0] / x[1], 150 * y[0] / y[1]) == (7, 11)

@@ -36,7 +36,9 @@ def write(stack: LayerStack, path: str | os.PathLike[str], *, overwrite: bool = 
     """
     presentation = require("pptx", extra="formats").Presentation()
     across, down = _emu_per_pixel(stack)
-    presentation.slide_width, presentation.slide_height = round(stack.size[0] * across), round(stack.size[1] * down)
+    # A picture longer than 1 : 56 leaves a strip of the slide empty.
+    presentation.slide_width = max(round(stack.size[0] * across), _SHORTEST)
+    presentation.slide_height = max(round(stack.size[1] * down), _SHORTEST)
     slide = presentation.slides.add_slide(presentation.slide_layouts[_BLANK])
     for number, layer in enumerate(stack, start=1):
         x, y, width, height = *layer.offset, *layer.image.size

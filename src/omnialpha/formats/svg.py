@@ -87,10 +87,10 @@ def read(path: str | os.PathLike[str]) -> LayerStack:
         if drawn := next((element.tag for element in root.iter() if element.tag in _DRAWN), None):
             kind = drawn.rpartition("}")[2]
             raise ImageError(f"{name}: draws a {kind}; only embedded pictures are read, export it as PNG")
-        left, top, *canvas = [_checks.whole_number(word, "viewBox", name) for word in root.get("viewBox", "").split()]
-        if len(canvas) != 2:
+        view = [_checks.whole_number(word, "viewBox", name) for word in root.get("viewBox", "").split()]
+        if len(view) != 4:
             raise ImageError(f"{name}: has no viewBox of four numbers; write it again")
-        size = canvas[0], canvas[1]
+        left, top, size = view[0], view[1], (view[2], view[3])
         rgba.check_size(size, name)
         layers = _checks.collect(_layers(root, "", 1.0, True, (left, top), name), name)
         metadata = json.loads(root.findtext(f".//{_METADATA}") or "{}")
