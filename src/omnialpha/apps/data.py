@@ -57,6 +57,12 @@ def build(
     seed: Annotated[int, typer.Option("--seed", help="Of every choice.")] = 0,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many entries of SOURCE.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Spread the work with Ray: over RAY_ADDRESS, or this machine.")
+    ] = False,
+    ray_address: Annotated[
+        str | None, typer.Option("--ray-address", help="Address of the Ray cluster, or auto.")
+    ] = None,
     publish: Annotated[bool, typer.Option("--publish/--no-publish", help="Write OUT/published: Parquet, card.")] = True,
     config: Annotated[
         Path | None,
@@ -88,7 +94,13 @@ def build(
         seed=seed,
         limit=limit,
     )
-    report = make(plan, out, Local(plan, out, retry_failed=retry_failed))
+    if ray or ray_address is not None:
+        from omnialpha.alphalayers.scale import OnRay
+
+        with OnRay(plan, out, address=ray_address, retry_failed=retry_failed) as cluster:
+            report = make(plan, out, cluster)
+    else:
+        report = make(plan, out, Local(plan, out, retry_failed=retry_failed))
     if publish and report.kept:
         from omnialpha.alphalayers.publish import publish as write
 
