@@ -14,6 +14,7 @@ from PIL import Image
 
 from omnialpha.alphalayers.backends import Captioner, Editor, Remover
 from omnialpha.alphalayers.masking import four_masks
+from omnialpha.alphalayers.prompts import OPENING
 from omnialpha.alphalayers.quality import Aesthetic, measure
 from omnialpha.alphalayers.score import score
 from omnialpha.alphalayers.triplet import Triplet
@@ -75,7 +76,7 @@ def _instruct(sample: Triplet, captioner: Captioner) -> Answer:
 
 
 def _edit(sample: Triplet, editor: Editor) -> Answer:
-    """Stage 6. An editor that chose the scene itself makes the imagined caption untrue: what it says replaces it."""
+    """Stage 6. An editor that chose the scene itself makes untrue what was imagined: what it says replaces that."""
     edited = editor.edit(sample)
     before, foreground = rgba.read(sample.foreground), edited.foreground.convert("RGBA")
     pictures = {"composite": edited.composite.convert("RGB")}
@@ -90,6 +91,7 @@ def _edit(sample: Triplet, editor: Editor) -> Answer:
     captions = {
         "true_background_caption": edited.background_caption,
         "composite_caption": caption_whole((sample.foreground_caption,), edited.background_caption),
+        "instruction": f"{OPENING} {edited.background_caption}.",
     }
     return Answer(values=captions, pictures=pictures)
 

@@ -90,7 +90,7 @@ function figure(name, pictures) {
   button.type = "button";
   button.append(image);
   button.addEventListener("click", () => view(name, pictures));
-  made.append(button, element("figcaption", "", image.alt));
+  made.append(button, element("figcaption", "", image.alt.replace(" mask", "")));
   return made;
 }
 
