@@ -3,7 +3,9 @@
 import io
 
 import numpy as np
-from PIL import ImageCms
+from PIL import Image, ImageCms
+
+_MID_GREY = 128
 
 
 def _profile() -> bytes:
@@ -18,7 +20,9 @@ SRGB_PROFILE = _profile()
 
 
 def is_srgb(profile: bytes) -> bool:
-    """Whether an ICC profile describes sRGB, so that nothing needs converting.
+    """Whether an ICC profile is sRGB by name and by what it does to a mid-grey, so that nothing needs converting.
+
+    Both are asked: GIMP calls a profile "Linear sRGB", and profiles of sRGB for print differ a little from each other.
 
     Args:
         profile: Content of the profile.
@@ -30,9 +34,14 @@ def is_srgb(profile: bytes) -> bool:
     (True, False)
     """
     try:
-        return "srgb" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).lower()
+        opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" not in ImageCms.getProfileDescription(opened).lower():
+            return False
+        grey = Image.new("RGB", (1, 1), (_MID_GREY,) * 3)
+        converted = ImageCms.profileToProfile(grey, opened, ImageCms.createProfile("sRGB"))
     except (OSError, ImageCms.PyCMSError):
         return False
+    return converted is not None and all(abs(value - _MID_GREY) < 16 for value in converted.tobytes())
 
 
 def to_linear(image: np.ndarray) -> np.ndarray:
