@@ -71,7 +71,14 @@ class Desk:
         self.values: dict[Any, Any] = dict.fromkeys([*parts, *page.ways.values()])
         self.choose("matting_auto")
         self.values |= {page.visit: Visit(), page.seed: 5, page.fresh: False, page.steps: 2}
-        self.values |= {page.guidance: 1, page.layers: 2, page.text: "", page.backdrop: "black", page.format: ".psd"}
+        self.values |= {
+            page.guidance: 1,
+            page.sharp: True,
+            page.layers: 2,
+            page.text: "",
+            page.backdrop: "black",
+            page.format: ".psd",
+        }
 
     def update(self, updates: dict[Any, Any]) -> dict[Any, Any]:
         """Change values as the browser would."""

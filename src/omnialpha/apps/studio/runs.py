@@ -4,15 +4,44 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omnialpha.apps.server.jobs import Work
+from omnialpha.imaging import rgba
 from omnialpha.imaging.layers import LayerStack
+
+if TYPE_CHECKING:
+    from omnialpha.apps.server.service import Service
 
 Progress = Callable[[int, int], None]
 """Called with the sampling steps done and those in all."""
 
 Run = Callable[[Work, Sequence[Path], Progress, threading.Event], LayerStack | None]
 """Does the work on pictures in files, reports, and ends early with None once the event is set."""
+
+
+def through(service: "Service") -> Run:
+    """Runs that wait in the queue of a service, so that page and API never use the model at the same time.
+
+    Args:
+        service: A started service.
+    """
+
+    def run(work: Work, images: Sequence[Path], report: Progress, cancel: threading.Event) -> LayerStack | None:
+        job = service.submit(work, [rgba.read(file) for file in images])
+
+        def cancel_it() -> None:
+            cancel.wait()
+            service.cancel(job.id)  # changes nothing when the job has ended before
+
+        threading.Thread(target=cancel_it, name="studio-cancel", daemon=True).start()
+        state = job.state
+        for now in service.follow(job.id):
+            state = now.state
+            report(now.step, now.steps)
+        return None if state == "cancelled" else service.result(job.id)
+
+    return run
 
 
 def follow(

@@ -22,6 +22,7 @@ from omnialpha.apps.studio.view import Backdrop, before_and_after, data_uri, ove
 from omnialpha.errors import InputError
 from omnialpha.imaging import rgba
 from omnialpha.imaging.layers import LayerStack
+from omnialpha.imaging.refine import is_reduced, refine
 from omnialpha.tasks import SEVERAL, TASKS
 
 _SEEDS = 2**31
@@ -128,11 +129,14 @@ class Answer:
 
     def _entry(self, work: Work, values: Values, cancel: threading.Event) -> Generator[Updates, None, Entry | None]:
         """Do the work; a run without a result leaves no files behind."""
-        key, began = new_key(), time.monotonic()
+        p, key, began = self.page, new_key(), time.monotonic()
         entry = None
         try:
             images = self._question.pictures(TASKS[work.task], values, self._history.files(key))
             stack = yield from self._followed(follow(self._run, work, images, cancel))
+            if stack is not None and values[p.sharp] and is_reduced(stack):
+                yield {p.status: progress("Sharpening the edges", 0, 0)}
+                stack = refine(work.task, [rgba.read(file) for file in images], stack)
             if stack is not None:
                 entry = Entry(key=key, work=work, images=images, stack=stack, seconds=time.monotonic() - began)
         finally:

@@ -61,7 +61,7 @@ def connect(page: Page, question: Question, answer: Answer) -> None:
     look = [p.status, p.view, p.slider]
     run: dict[str, Any] = {
         "fn": answer.start,
-        "inputs": {p.visit, p.family, *ways, p.paint, p.seed, p.fresh, *backdrop, *needed}
+        "inputs": {p.visit, p.family, *ways, p.paint, p.seed, p.fresh, p.sharp, *backdrop, *needed}
         - {p.painting},  # which has no value
         "outputs": [*look, p.rows, p.start, p.cancel, p.result, p.history, p.past, p.seed],
         "concurrency_limit": None,  # the service has the queue

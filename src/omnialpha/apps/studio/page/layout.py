@@ -59,6 +59,7 @@ class Page:
     fresh: Any
     steps: Any
     guidance: Any
+    sharp: Any
     start: Any
     cancel: Any
     examples: Any
@@ -157,7 +158,8 @@ def _question(profile: Profile) -> dict[str, Any]:
             value=ways(family)[0].task,
             label="What do you have?" if family == "completion" else "How to find the object",
             visible=family == FIRST,
-            elem_classes=["strip", "way"],
+            elem_classes="strip",
+            elem_id=f"way-{family}",
         )
         for family in FAMILIES
         if len(ways(family)) > 1
@@ -202,6 +204,7 @@ def _question(profile: Profile) -> dict[str, Any]:
             parts["fresh"] = gr.Checkbox(label="Another seed each time", value=False, min_width=110)
         parts["steps"] = gr.Slider(1, 100, value=profile.steps, step=1, label="Steps")
         parts["guidance"] = gr.Slider(1, 10, value=profile.true_cfg_scale, step=0.1, label="Guidance (1 is off)")
+        parts["sharp"] = gr.Checkbox(label="As sharp as the picture, where the model works smaller", value=True)
     with gr.Row():
         parts["start"] = gr.Button("Run", variant="primary", elem_id="start")
         parts["cancel"] = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
