@@ -51,20 +51,20 @@ def run(jobs: Sequence[Job], settings: Settings) -> None:
     """
     targets = plan(jobs, settings)
     report = Report()
-    model = _Model(settings, steps_shown=len(jobs) == 1)
+    model = Model(settings, steps_shown=len(jobs) == 1)
     show_notes(quiet=settings.json or len(jobs) > 1)
     try:
         for job, target in _progress(list(zip(jobs, targets, strict=True)), settings):
-            _attempt(job, target, model, settings, report)
+            attempt(job, target, model, settings, report)
     except KeyboardInterrupt:
-        _print(report, settings)
+        show(report, settings)
         raise KeyboardInterrupt(f"interrupted; {len(report.results)} of {len(jobs)} results are complete") from None
-    _print(report, settings)
+    show(report, settings)
     if report.failures:
         raise typer.Exit(1)
 
 
-class _Model:
+class Model:
     """The pipeline, loaded when the first readable picture needs it.
 
     Args:
@@ -99,7 +99,7 @@ class _Model:
         return self._loaded
 
 
-def _attempt(job: Job, target: Path, model: _Model, settings: Settings, report: Report) -> None:
+def attempt(job: Job, target: Path, model: Model, settings: Settings, report: Report) -> None:
     """Do one job and note its result or its failure."""
     try:
         check_free(target, overwrite=settings.overwrite)
@@ -173,7 +173,7 @@ def _progress(pairs: list[tuple[Job, Path]], settings: Settings) -> Any:
     return tqdm(pairs, unit="image", disable=None, file=sys.stderr)  # None: off where there is no terminal
 
 
-def _print(report: Report, settings: Settings) -> None:
+def show(report: Report, settings: Settings) -> None:
     """Tell what was done: JSON or a line per result on stdout, failures on stderr."""
     if settings.json:
         typer.echo(json.dumps({"results": report.results, "failures": report.failures}, indent=2, ensure_ascii=False))

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from omnialpha.apps import data, evaluate, info, train
+from omnialpha.apps import data, evaluate, info, serve, train
 from omnialpha.apps.jobs import Job, guided_jobs
-from omnialpha.apps.settings import Guides, Settings, with_options
+from omnialpha.apps.settings import Guides, Pipe, Settings, Stdout, with_options
 from omnialpha.errors import InputError, OmniAlphaError, nearest
 from omnialpha.tasks import task as find_task
 
@@ -53,14 +53,21 @@ app = typer.Typer(
 )
 
 
-def _run(jobs: Sequence[Job], settings: Settings) -> None:
-    from omnialpha.apps import batch  # imports NumPy and Pillow, which --help does not need
+def _run(jobs: Sequence[Job], settings: Settings, *, stdout: bool) -> None:
+    from omnialpha.apps import batch, pipes  # import NumPy and Pillow, which --help does not need
 
-    batch.run(jobs, settings)
+    (pipes.run_to_stdout if stdout else batch.run)(jobs, settings)
+
+
+def _run_guided(category: str, pipe: Pipe, settings: Settings, images: Sequence[Path] | None, **options: Any) -> None:
+    from omnialpha.apps import pipes
+
+    with pipes.pictures(images, stdin=pipe.stdin) as pictures:
+        _run(guided_jobs(category, pictures, **options), settings, stdout=pipe.stdout)
 
 
 Images = Annotated[
-    list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of pictures.", show_default=False)
+    list[Path] | None, typer.Argument(metavar="IMAGE...", help="Pictures, or folders of pictures.", show_default=False)
 ]
 Layers = Annotated[int | None, typer.Option("--layers", min=1, help="Number of layers. Default: the task's smallest.")]
 
@@ -76,48 +83,52 @@ def tasks(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
 def generate(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to draw.", show_default=False)],
     *,
+    stdout: Stdout = False,
     settings: Settings,
 ) -> None:
     """Draw something on a transparent background."""
-    _run([Job(task=find_task("text_to_image"), text=text)], settings)
+    _run([Job(task=find_task("text_to_image"), text=text)], settings, stdout=stdout)
 
 
 @app.command()
 @with_options
 def matte(
-    images: Images,
+    images: Images = None,
     *,
     text: Annotated[str | None, typer.Option("--text", help="What to cut out.")] = None,
     guides: Guides,
+    pipe: Pipe,
     settings: Settings,
 ) -> None:
     """Cut the foreground out, with soft transparency. For several images a guide is a folder of guides."""
-    _run(guided_jobs("matting", images, guides, text=text), settings)
+    _run_guided("matting", pipe, settings, images, guides=guides, text=text)
 
 
 @app.command()
 @with_options
 def remove(
-    images: Images,
+    images: Images = None,
     *,
     guides: Guides,
+    pipe: Pipe,
     settings: Settings,
 ) -> None:
     """Remove the foreground and restore the background. For several images a guide is a folder of guides."""
-    _run(guided_jobs("removal", images, guides), settings)
+    _run_guided("removal", pipe, settings, images, guides=guides)
 
 
 @app.command()
 @with_options
 def decompose(
-    images: Images,
+    images: Images = None,
     *,
     layers: Layers = None,
     guides: Guides,
+    pipe: Pipe,
     settings: Settings,
 ) -> None:
     """Take images apart into layers: foregrounds and complete background, as PSD, ORA or a folder of PNGs."""
-    _run(guided_jobs("decomposition", images, guides, num_targets=layers), settings)
+    _run_guided("decomposition", pipe, settings, images, guides=guides, num_targets=layers)
 
 
 @app.command()
@@ -129,6 +140,7 @@ def complete(
     text: Annotated[str, typer.Option("--text", help="What the result shows.", show_default=False)],
     want: Annotated[str, typer.Option("--want", help="foreground, background or composite.", show_default=False)],
     layers: Layers = None,
+    stdout: Stdout = False,
     settings: Settings,
 ) -> None:
     """Add what is missing: a background to cut-outs, a foreground to a scene, or the finished picture to either."""
@@ -142,7 +154,7 @@ def complete(
             f'--want "{want}" does not go with --{given}; use {" or ".join(wanted)}{nearest(want, wanted)}'
         )
     job = Job(task=find_task(f"{given}_to_{want}"), images=images, text=text, num_targets=layers)
-    _run([job], settings)
+    _run([job], settings, stdout=stdout)
 
 
 @app.command()
@@ -153,11 +165,12 @@ def run(
     image: Annotated[list[Path] | None, typer.Option("--image", help="Input, in the task's order; repeat it.")] = None,
     text: Annotated[str | None, typer.Option("--text", help="Caption, for tasks that take one.")] = None,
     layers: Layers = None,
+    stdout: Stdout = False,
     settings: Settings,
 ) -> None:
     """Run any task by its id."""
     job = Job(task=find_task(task_id), images=tuple(image or ()), text=text, num_targets=layers)
-    _run([job], settings)
+    _run([job], settings, stdout=stdout)
 
 
 @app.command()
@@ -197,6 +210,31 @@ def convert_vae(
 
 
 @app.command()
+@with_options
+def watch(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where pictures appear.", show_default=False)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the results.", show_default=False)],
+    *,
+    task_id: Annotated[str, typer.Option("--task", help="What to do: a task on one picture.")] = "decomposition_auto",
+    text: Annotated[str | None, typer.Option("--text", help="Caption, for tasks that take one.")] = None,
+    layers: Layers = None,
+    every: Annotated[float, typer.Option("--every", min=0.01, help="Seconds between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="End when everything that is there is done.")] = False,
+    settings: Settings,
+) -> None:
+    """Watch a folder: every picture that appears in it is done, until Ctrl-C. What is done is not done again."""
+    from omnialpha.apps.watch import watch as run_watch
+
+    task = find_task(task_id)
+
+    def make_job(picture: Path) -> Job:
+        return Job(task=task, images=(picture,), text=text, num_targets=layers)
+
+    make_job(folder)  # refuses now what would fail for every picture
+    run_watch(folder, out, make_job, settings, every=every, once=once)
+
+
+@app.command()
 def comfyui(
     folder: Annotated[Path, typer.Argument(metavar="COMFYUI", help="ComfyUI's folder.", show_default=False)],
 ) -> None:
@@ -228,6 +266,7 @@ def doctor(
         raise InputError(f'--plan "{plan}" is not known; the only plan is "train"{nearest(plan, ["train"])}')
 
 
+app.command()(serve.serve)
 app.add_typer(evaluate.app)
 app.add_typer(train.app, name="train")
 app.add_typer(data.app, name="data")

@@ -97,11 +97,16 @@ def expand(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             pictures.append(path)
             continue
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith("."))
+        inside = pictures_in(path)
         if not inside:
             raise InputError(f"{path}: holds no picture ({', '.join(PICTURES)}); give a folder of pictures, or files")
         pictures += inside
     return pictures
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures in a folder by their suffix, sorted by name, without hidden ones and folders inside."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith("."))
 
 
 def _guide_for(picture: Path, guide: Path, *, alone: bool) -> Path:

@@ -115,6 +115,19 @@ class Guides:
     alpha: Annotated[Path | None, typer.Option("--alpha", help="Alpha matte of the object, or a cut-out of it.")] = None
 
 
+Stdout = Annotated[
+    bool, typer.Option("--stdout", help="Write the result, a PNG or what --format says, to standard output.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipe:
+    """Standard input and output instead of files. Attributes are the options."""
+
+    stdin: Annotated[bool, typer.Option("--stdin", help="Read the picture from standard input.")] = False
+    stdout: Stdout = False
+
+
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of its records instead of the parameters that hold them.
 
