@@ -49,7 +49,8 @@ def cli(line: str) -> Result:
 
 
 def results() -> list[str]:
-    return sorted(path.name for path in Path("out").glob("*.p*") if path.suffix != ".json")
+    """Finished ones: what is being written has a hidden name."""
+    return sorted(path.name for path in Path("out").glob("[!.]*.p[ns]?"))
 
 
 def wait(condition: Callable[[], bool]) -> None:
