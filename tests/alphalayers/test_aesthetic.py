@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+from transformers import CLIPImageProcessorPil, CLIPModel
 
+from clip_folder import clip_folder, laion_head
 from omnialpha import hub
 from omnialpha.alphalayers import backends
 from omnialpha.alphalayers.aesthetic import CLIP, HEAD, LaionAesthetic
@@ -18,29 +19,11 @@ from omnialpha.errors import CheckpointError
 DIMENSIONS = 12
 
 
-def _head() -> torch.nn.Module:
-    """The predictor as its authors define it, on 12 dimensions instead of 768."""
-    nn = torch.nn
-    torch.manual_seed(1)
-    layers = nn.Sequential(
-        *(nn.Linear(DIMENSIONS, 10), nn.Dropout(0.2), nn.Linear(10, 8), nn.Dropout(0.2), nn.Linear(8, 6)),
-        *(nn.Dropout(0.1), nn.Linear(6, 4), nn.Linear(4, 1)),
-    )
-    return nn.ModuleDict({"layers": layers}).eval()
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("weights")
-    torch.manual_seed(0)
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = CLIPConfig(
-        text_config={**small, "vocab_size": 50, "max_position_embeddings": 12},
-        vision_config={**small, "image_size": 32, "patch_size": 16},
-        projection_dim=DIMENSIONS,
-    )
-    CLIPModel(config).save_pretrained(folder / "clip")
-    torch.save(_head().state_dict(), folder / HEAD)
+    clip_folder(folder / "clip", DIMENSIONS)
+    torch.save(laion_head(DIMENSIONS).state_dict(), folder / HEAD)
     return folder / "clip", folder / HEAD
 
 
@@ -54,7 +37,7 @@ def _expected(clip: Path, picture: Image.Image) -> float:
     pixels = processor(picture, return_tensors="pt")["pixel_values"]
     model = CLIPModel.from_pretrained(clip).eval()
     embedding = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
-    return float(_head()["layers"](embedding / embedding.norm(dim=-1, keepdim=True)))  # type: ignore[index]
+    return float(laion_head(DIMENSIONS)["layers"](embedding / embedding.norm(dim=-1, keepdim=True)))  # type: ignore[index]
 
 
 def _scorer(clip: str | Path, head: str | Path) -> LaionAesthetic:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 from torchmetrics.image.fid import FrechetInceptionDistance
-from transformers import CLIPConfig, CLIPModel
 
+from clip_folder import clip_folder
 from omnialpha.errors import CheckpointError, InputError
 from omnialpha.evaluation import extractors
 from omnialpha.evaluation.generation import fid
@@ -42,21 +42,8 @@ def test_inception_gets_prepared_pixels(tmp_path: Path) -> None:
     assert not np.array_equal(pixels, np.rint(pixels))  # never rounded to bytes
 
 
-def _clip_folder(folder: Path) -> CLIPModel:
-    torch.manual_seed(0)
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = CLIPConfig(
-        text_config={**small, "vocab_size": 50, "max_position_embeddings": 12},
-        vision_config={**small, "image_size": 32, "patch_size": 16},
-        projection_dim=8,
-    )
-    model = CLIPModel(config).eval()
-    model.save_pretrained(folder)
-    return model
-
-
 def test_clip_embeds_the_centre_crop(tmp_path: Path) -> None:
-    model = _clip_folder(tmp_path)
+    model = clip_folder(tmp_path)
     pixels = extractors.clip_pixels(PICTURE, 32)
     crop = Image.fromarray(PICTURE).resize((44, 32), Image.Resampling.BICUBIC).crop((6, 0, 38, 32))
     mean, std = (np.array(values) for values in (extractors._CLIP_MEAN, extractors._CLIP_STD))
