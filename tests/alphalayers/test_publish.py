@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import tarfile
 import tracemalloc
@@ -177,6 +178,19 @@ def test_reasons_beyond_counting_are_put_together(build: Path, tmp_path: Path) -
     (many / "dropped.jsonl").write_text("".join(json.dumps(failure) + "\n" for failure in failures))
     publish(many)
     assert "| edit | other reasons | 50 |" in (many / "published" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize(("format", "first"), [("parquet", "foreground"), ("webdataset", "foreground.png")])
+def test_the_code_on_the_card_runs(
+    build: Path, tmp_path: Path, format: str, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(build, tmp_path / "set", format=format)
+    monkeypatch.chdir(tmp_path / "set")
+    [code] = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code.replace("path/to/this/folder", str(tmp_path / "set")), names)
+    assert next(iter(names["samples"]))[first].mode == "RGBA"
 
 
 def test_what_is_not_finished_is_refused(build: Path, tmp_path: Path) -> None:

@@ -139,6 +139,18 @@ def test_edit_keeps_pictures_and_leaves_an_unchanged_foreground_where_it_is(samp
     assert "(5, 5)" in wrong.reason
 
 
+def test_an_editor_with_scenes_of_its_own_corrects_what_was_imagined(sample: Triplet, tmp_path: Path) -> None:
+    class Scenic(Backend):
+        def edit(self, sample: Triplet) -> Edited:
+            return replace(super().edit(sample), background_caption="a beach")
+
+    asked = replace(sample, foreground_caption="a kite", instruction="Replace the background with a moor.")
+    edited = advance(STAGES["edit"], asked, Scenic(), Store(tmp_path / "store"))
+    assert isinstance(edited, Triplet)
+    assert edited.composite_caption == "a kite, a beach"
+    assert edited.instruction == "Replace the background with a beach."
+
+
 def test_score_and_masks_are_those_of_their_modules(sample: Triplet, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     edited = advance(STAGES["edit"], sample, Backend(), store)

@@ -75,8 +75,8 @@ class Edited:
         foreground: The foreground as it lies in the composite, "RGBA": moved, on another canvas, and lit as the scene
             is, by an editor that pastes; unchanged after a model.
         background: The scene without it, "RGB", where the editor knows it.
-        background_caption: What that scene shows, where the editor knows it; the stage then states it as
-            T_comp too, in place of what the captioner had imagined, and gives it to the offline captioner.
+        background_caption: What that scene shows, where the editor knows it; the stage then makes T_comp and T_rep of
+            it, in place of what the captioner had imagined, and gives it to the offline captioner.
     """
 
     composite: "Image.Image"
