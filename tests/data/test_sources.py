@@ -137,7 +137,6 @@ def test_rgb_and_alpha_are_joined(tmp_path):
 
 
 def test_colours_of_a_composite_are_freed_of_the_background(tmp_path):
-    pytest.importorskip("pymatting")
     trees.save(trees.composite(), tmp_path / "image/a.png")
     trees.save(trees.soft_disk(), tmp_path / "alpha/a.png")
     [record] = read_source("rwp636", tmp_path)
@@ -149,14 +148,6 @@ def test_colours_of_a_composite_are_freed_of_the_background(tmp_path):
         return np.abs(image[..., :3] - true)[rim].mean()
 
     assert error() < 0.4 * error(decontaminate=False)
-
-
-def test_colours_need_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pymatting.foreground.estimate_foreground_ml", None)
-    monkeypatch.setitem(sys.modules, "pymatting", None)
-    [record, _] = read_source("rwp636", trees.make_rwp636(tmp_path))
-    with pytest.raises(MissingExtraError, match=r"omnialpha\[baselines\]"):
-        read_cutouts(record)
 
 
 def test_colours_and_alpha_of_different_sizes_are_refused(tmp_path):
