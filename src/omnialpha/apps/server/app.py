@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import compile_path
 
 import omnialpha
 from omnialpha.apps.server import routes
@@ -122,6 +123,8 @@ async def _explain(request: Request, error: Exception) -> Response:
         names = {404: "NotFound", 405: "MethodNotAllowed"}
         problem = Problem(error.status_code, names.get(error.status_code, "BadRequest"), str(error.detail))
         headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(sorted(_methods(request)))
     elif isinstance(error, RequestValidationError):
         first = error.errors()[0]
         problem = Problem(422, "InputError", f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
@@ -136,6 +139,15 @@ async def _explain(request: Request, error: Exception) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     body = {"error": {"type": problem.kind, "message": problem.message}}
     return JSONResponse(body, problem.status, headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """All methods of an address: Starlette names those of its first route only."""
+    found: set[str] = set()
+    for template, operations in request.app.openapi()["paths"].items():
+        if compile_path(template)[0].match(request.url.path):
+            found |= {method.upper() for method in operations}
+    return found
 
 
 class _Measured:
