@@ -34,6 +34,8 @@ PATIENCE = 60_000  # ms; only a machine that does other work needs them
 DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
+expect.set_options(timeout=PATIENCE)
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no browser is installed; run: apt-get install chromium"),
@@ -109,7 +111,7 @@ def drop(page: Page, part: str, file: Path) -> None:
 
 def run(page: Page, layers: int) -> None:
     page.locator("#start").click()
-    expect(page.locator("#status p")).to_contain_text(re.compile(r"seed \d+ · \d+ steps"), timeout=PATIENCE)
+    expect(page.locator("#status p")).to_contain_text(re.compile(r"seed \d+ · \d+ steps"))
     expect(page.locator("#rows li")).to_have_count(layers)
     expect(page.locator("#view img")).to_be_visible()
 
@@ -151,7 +153,7 @@ def test_separate_layers(page: Page, artefacts: Path, tmp_path: Path) -> None:
     rows.nth(1).locator(".visible").uncheck()
     rows.nth(2).locator(".opacity").fill("50")
     rows.first.locator('[data-move="down"]').click()
-    expect(page.locator("#view img")).not_to_have_attribute("src", first or "", timeout=PATIENCE)
+    expect(page.locator("#view img")).not_to_have_attribute("src", first or "")
     page.wait_for_timeout(800)
 
     with page.expect_download() as coming:
@@ -165,7 +167,7 @@ def test_separate_layers(page: Page, artefacts: Path, tmp_path: Path) -> None:
         page.locator("#backdrop").get_by_text(kind, exact=True).click()
         if kind == "Picture":
             drop(page, "#own", FOLDER / "lemur.jpg")
-        expect(page.locator("#view img")).not_to_have_attribute("src", before or "", timeout=PATIENCE)
+        expect(page.locator("#view img")).not_to_have_attribute("src", before or "")
     shot(page, artefacts, "separate_backdrop")
 
     page.locator('#view [data-zoom="in"]').click()
@@ -215,7 +217,7 @@ def test_create_and_the_history(page: Page, artefacts: Path) -> None:
     shot(page, artefacts, "create")
 
     page.locator("#examples button").last.click()  # fills in and runs
-    expect(page.locator("#history button")).to_have_count(2, timeout=PATIENCE)
+    expect(page.locator("#history button")).to_have_count(2)
     page.locator("#history button").last.click()
     expect(page.locator("#status p")).to_contain_text("a red apple")
     page.locator("#again").click()
@@ -229,10 +231,10 @@ def test_cancel(page: Page, artefacts: Path) -> None:
     page.get_by_label("number input for Steps").fill("100")
     page.get_by_label("number input for Steps").press("Enter")
     page.locator("#start").click()
-    expect(page.locator("#status")).to_contain_text("Step", timeout=PATIENCE)
+    expect(page.locator("#status")).to_contain_text("Step")
     shot(page, artefacts, "progress")
     page.locator("#cancel").click()
-    expect(page.locator("#status p")).to_have_text("Cancelled.", timeout=PATIENCE)
+    expect(page.locator("#status p")).to_have_text("Cancelled.")
     expect(page.locator("#start")).to_be_visible()
 
 
@@ -249,7 +251,7 @@ def test_a_large_picture_comes_back_at_its_size(page: Page, tmp_path: Path) -> N
     run(page, layers=2)
     expect(page.locator("#view")).to_contain_text("1500 × 1000")
     page.get_by_label("Format").click()
-    page.get_by_role("option", name="One PNG picture").click()
+    page.get_by_role("option", name="One PNG picture (.png)").click()
     with page.expect_download() as coming:
         page.locator("#save").click()
     coming.value.save_as(tmp_path / "flat.png")

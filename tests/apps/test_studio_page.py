@@ -6,27 +6,28 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 import pytest
-from fastapi import FastAPI
 from PIL import Image
 from psd_tools import PSDImage
 from starlette.testclient import TestClient
 
+import tiny
 from omnialpha.apps.server.jobs import Work
+from omnialpha.apps.server.model import Model
 from omnialpha.apps.studio.choices import FAMILIES, ways
+from omnialpha.apps.studio.command import Limits, application
 from omnialpha.apps.studio.examples import EXAMPLES
 from omnialpha.apps.studio.guides import OBJECT
 from omnialpha.apps.studio.history import History, Visit
 from omnialpha.apps.studio.page.answer import Answer
-from omnialpha.apps.studio.page.blocks import NO_PICTURE, build, mount
+from omnialpha.apps.studio.page.blocks import NO_PICTURE
 from omnialpha.apps.studio.page.layout import Page, layout
 from omnialpha.apps.studio.page.question import Question
-from omnialpha.apps.studio.runs import Progress
-from omnialpha.errors import ImageError
+from omnialpha.apps.studio.runs import Progress, through
+from omnialpha.errors import ImageError, InputError
 from omnialpha.imaging import rgba
 from omnialpha.imaging.layers import Layer, LayerStack
 from omnialpha.models.profile import Profile
@@ -77,7 +78,7 @@ class Desk:
             page.layers: 2,
             page.text: "",
             page.backdrop: "black",
-            page.format: ".psd",
+            page.format: "psd",
         }
 
     def update(self, updates: dict[Any, Any]) -> dict[Any, Any]:
@@ -292,7 +293,7 @@ def test_the_backdrop_is_seen_but_not_saved(desk: Desk, photo: str) -> None:
         updates = desk.answer.change_backdrop(desk.values)
         assert updates[p.slider][1].getpixel((0, 0)) == colour
         assert (shown(updates, p.colour), shown(updates, p.own)) == (kind == "colour", kind == "picture")
-    desk.values[p.format] = "flat.png"
+    desk.values[p.format] = "png-flat"
     assert rgba.read(desk.answer.save(desk.values)[p.file]).getpixel((0, 0)) == (0, 0, 0, 0)
 
 
@@ -323,40 +324,69 @@ def test_nothing_to_save_is_told(desk: Desk) -> None:
 # --- served ---
 
 
-@pytest.fixture
-def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # put back afterwards
-    app = FastAPI()
-    app.get("/health")(lambda: SimpleNamespace(ok=True))
-    with TestClient(mount(app, build(Painter(), PROFILE, History(tmp_path)), max_upload=1)) as client:
-        yield client
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, Path]]:
+    """The whole application on a tiny model, and the folder of the page."""
+    folder = tmp_path_factory.mktemp("studio")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", "")  # put back afterwards
+        limits = Limits(data=folder / "jobs", max_upload=1)
+        with TestClient(application(Model(tiny.pipeline(), "tiny"), limits, folder / "page")) as client:
+            yield client, folder / "page"
 
 
-def test_the_page_is_served_beside_other_routes(client: TestClient, tmp_path: Path) -> None:
+def test_the_page_is_served_beside_the_service(served: tuple[TestClient, Path]) -> None:
+    client, folder = served
     config = client.get("/config").json()
     assert config["title"] == "omnialpha studio"
     assert not config["analytics_enabled"]
-    assert client.get("/health").json() == {"ok": True}
+    assert client.get("/health").json()["status"] == "ok"
+    assert client.get("/v1/models").status_code == 200
     assert re.findall(r"""(?:src|href)=["'](?:https?:)?//""", client.get("/").text) == []
-    assert os.environ["GRADIO_TEMP_DIR"].startswith(str(tmp_path))
+    assert os.environ["GRADIO_TEMP_DIR"].startswith(str(folder))
 
 
-def test_uploads_have_a_limit(client: TestClient, tmp_path: Path) -> None:
+def test_runs_of_the_page_go_through_the_queue_of_the_service(served: tuple[TestClient, Path], photo: str) -> None:
+    service: Any = served[0].app.state.service  # type: ignore[attr-defined]
+    before = service.store.counts().get("done", 0)
+    steps: list[tuple[int, int]] = []
+    work = Work(task="decomposition_auto", layers=3, seed=4, steps=2)
+    stack = through(service)(work, [Path(photo)], lambda *step: steps.append(step), threading.Event())
+    assert stack is not None
+    assert [layer.name for layer in stack] == ["background", "foreground 2", "foreground 1"]
+    assert stack.size == SIZE
+    assert stack.metadata["seed"] == 4
+    assert steps[-1] == (2, 2)
+    assert service.store.counts()["done"] == before + 1
+
+    cancel = threading.Event()
+    cancel.set()
+    assert through(service)(Work(task="matting_auto", steps=90), [Path(photo)], lambda *_: None, cancel) is None
+
+
+def test_limits_of_the_service_are_told(served: tuple[TestClient, Path], photo: str) -> None:
+    service: Any = served[0].app.state.service  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="1000 steps"):
+        through(service)(Work(task="matting_auto", steps=1000), [Path(photo)], lambda *_: None, threading.Event())
+
+
+def test_uploads_have_a_limit(served: tuple[TestClient, Path]) -> None:
+    client, folder = served
     small, large = (client.post("/gradio_api/upload", files={"files": ("a.png", bytes(n))}) for n in (1000, 2_000_000))
     assert small.status_code == 200
-    assert small.json()[0].startswith(str(tmp_path))  # ends with the studio's other files
+    assert small.json()[0].startswith(str(folder))  # ends with the studio's other files
     assert large.status_code == 413
 
 
-def test_other_files_of_the_machine_are_not_served(client: TestClient) -> None:
-    assert client.get("/gradio_api/file=/etc/passwd").status_code in (403, 404)
+def test_other_files_of_the_machine_are_not_served(served: tuple[TestClient, Path]) -> None:
+    assert served[0].get("/gradio_api/file=/etc/passwd").status_code in (403, 404)
 
 
-def test_what_is_no_picture_is_told(tmp_path: Path) -> None:
-    with build(Painter(), PROFILE, History(tmp_path)) as blocks:
-        pass
-    number = next(n for n, fn in blocks.fns.items() if fn.name == "take_picture")
+def test_what_is_no_picture_is_told(served: tuple[TestClient, Path], tmp_path: Path) -> None:
+    routes: Any = served[0].app.routes  # type: ignore[attr-defined]
+    blocks = next(route.app.get_blocks() for route in routes if hasattr(getattr(route, "app", None), "get_blocks"))
+    action = next(action for action in blocks.fns.values() if action.name == "take_picture")
     (tmp_path / "text.png").write_text("no picture")
     data = [{"path": str(tmp_path / "text.png"), "meta": {"_type": "gradio.FileData"}}]
     with pytest.raises(gr.Error, match=NO_PICTURE):
-        asyncio.run(blocks.preprocess_data(blocks.fns[number], data, None, explicit_call=True))
+        asyncio.run(blocks.preprocess_data(action, data, None, explicit_call=True))

@@ -1,4 +1,4 @@
-"""A result as a file to take home, in every layered format and as one picture."""
+"""A result as a file to take home, in every format of `omnialpha.formats`."""
 
 import zipfile
 from pathlib import Path
@@ -7,44 +7,41 @@ from omnialpha import formats
 from omnialpha.data.naming import slug
 from omnialpha.imaging.files import atomic_write
 from omnialpha.imaging.layers import LayerStack
-from omnialpha.imaging.rgba import save_png
 
-FLAT = "flat.png"
-"""The choice of one picture of all visible layers."""
-
-_NAMES = {
+_LABELS = {
     "psd": "Photoshop (.psd)",
-    "psb": "Photoshop, large (.psb)",
-    "ora": "OpenRaster: Krita, GIMP (.ora)",
-    "tif": "Layered TIFF (.tif)",
-    "tiff": "Layered TIFF (.tiff)",
-    "exr": "OpenEXR, linear (.exr)",
-    "pptx": "PowerPoint (.pptx)",
+    "png-flat": "One PNG picture (.png)",
+    "png": "A PNG for each layer (.zip)",
+    "ora": "OpenRaster, for Krita and GIMP (.ora)",
+    "psb": "Photoshop, for large pictures (.psb)",
+    "tiff": "TIFF with layers (.tif)",
+    "exr": "OpenEXR, a part for each layer (.exr)",
+    "exr-layers": "OpenEXR, named channels (.exr)",
+    "webp": "WebP, one picture (.webp)",
+    "avif": "AVIF, one picture (.avif)",
     "svg": "SVG (.svg)",
-    "webp": "WebP (.webp)",
-    "avif": "AVIF (.avif)",
-    "gif": "Animation of the layers (.gif)",
+    "pptx": "PowerPoint slide (.pptx)",
+    "preview": "Animation of the layers (.gif)",
 }
+_FOLDER = "png"  # the one format that is a folder
 
 
 def choices() -> list[tuple[str, str]]:
-    """What a result can be saved as: label and suffix, the most usual first.
+    """What a result can be saved as: label and format, the most usual first.
 
-    >>> choices()[:2]
-    [('Photoshop (.psd)', '.psd'), ('One PNG picture', 'flat.png')]
+    >>> choices()[0]
+    ('Photoshop (.psd)', 'psd')
     """
-    suffixes = [suffix for suffix in formats.SUFFIXES if suffix]
-    first = [(_NAMES["psd"], ".psd"), ("One PNG picture", FLAT), ("PNG layers, zipped (.zip)", "")]
-    rest = [(_NAMES.get(suffix[1:], suffix[1:].upper()), suffix) for suffix in suffixes if suffix != ".psd"]
-    return first + rest
+    known = [name for name in _LABELS if name in formats.FORMATS]
+    return [(_LABELS.get(name, name), name) for name in dict.fromkeys([*known, *formats.FORMATS])]
 
 
-def export(stack: LayerStack, suffix: str, folder: Path, name: str) -> Path:
+def export(stack: LayerStack, format: str, folder: Path, name: str) -> Path:
     """Write a result.
 
     Args:
         stack: Layers, arranged.
-        suffix: One of `choices`.
+        format: One of `choices`.
         folder: Where to write; a file of the same name is replaced.
         name: What the file is called after, any text.
 
@@ -52,17 +49,15 @@ def export(stack: LayerStack, suffix: str, folder: Path, name: str) -> Path:
         The file; the folder of PNGs as a zip archive.
 
     Raises:
-        InputError: The suffix names no format.
+        InputError: There is no such format.
         OutputError: The file cannot be written.
+        MissingExtraError: The format needs the extra ``formats``.
     """
     stem = slug(name)[:60].rstrip("-") or "layers"
-    if suffix == FLAT:
-        path = folder / f"{stem}.png"
-        save_png(stack.flatten(), path, stack.metadata, overwrite=True)
-        return path
-    path = folder / f"{stem}{suffix}"
-    formats.save(stack, path, overwrite=True)
-    if suffix:
+    suffixes = {format: suffix for suffix, format in reversed(formats.SUFFIXES.items())}
+    path = folder / f"{stem}{suffixes.get(format, '.' + format.partition('-')[0])}"
+    formats.save(stack, path, format=format, overwrite=True)
+    if format != _FOLDER:
         return path
     archive = path.with_name(f"{stem}.zip")
     with atomic_write(archive, overwrite=True) as temporary, zipfile.ZipFile(temporary, "w") as zipped:

@@ -195,7 +195,7 @@ def describe(entry: Entry) -> str:
     """How a result was made, in one line."""
     work, task = entry.work, TASKS[entry.work.task]
     way = next(way.label for way in ways(task.category) if way.task == task.id)
-    parts = [FAMILIES[task.category], way.lower(), f'"{work.text}"' if work.text else None, f"seed {work.seed}"]
+    parts = [FAMILIES[task.category], way, f'"{work.text}"' if work.text else None, f"seed {work.seed}"]
     parts += [f"{work.steps} steps", f"guidance {work.guidance:g}", f"{entry.seconds:.1f} s"]
     return " · ".join(part for part in parts if part is not None)
 

@@ -252,7 +252,7 @@ def _answer() -> dict[str, Any]:
             elem_id="rows",
         )
         with gr.Row():
-            parts["format"] = gr.Dropdown(download.choices(), value=".psd", label="Format", min_width=180)
+            parts["format"] = gr.Dropdown(download.choices(), value="psd", label="Format", min_width=180)
             parts["save"] = gr.Button("Download", elem_id="save", min_width=120)
             parts["file"] = gr.DownloadButton("File", visible="hidden", elem_id="file")
     return parts
@@ -263,5 +263,5 @@ def _shelf() -> dict[str, Any]:
     parts: dict[str, Any] = {}
     with gr.Column(visible=False) as parts["past"]:
         parts["history"] = _shelf_of("This visit", "history", [])
-        parts["again"] = gr.Button("Use the settings of the shown result", size="sm", elem_id="again")
+        parts["again"] = gr.Button("Use the settings of the shown result", size="sm", elem_id="again", scale=0)
     return parts
