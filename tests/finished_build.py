@@ -24,15 +24,16 @@ def make_build(out: Path, samples: int = 6, side: int = 24) -> Path:
         scored = Question(stage="score", version=1, inputs={"id": name})
         instruction = f"Replace the background with scene {number}, \u2028 a < b & c."
         store.put(instruct, {"values": {"instruction": instruction}, "pictures": []}, backend="endpoint:there#vlm")
-        store.put(edit, {"values": {}, "pictures": ["composite"]}, {"composite": composite}, backend="diffusers:editor")
+        store.put(edit, {"values": {}, "pictures": ["composite"]}, backend="diffusers:editor")
+        _save(composite, store.picture("edit", edit.key, "composite"))
         found = score(*(rgba.to_array(image) for image in (foreground, background, composite)))
         errors = {"foreground_error": found.foreground, "recomposite_error": found.recomposite}
         store.put(scored, {"values": {"score": found.total, **errors}, "pictures": []})
         files = {kind: out / "store" / kind / f"{name}.png" for kind in ("foreground", "background")}
         for image, file in zip((foreground, background), files.values(), strict=True):
-            rgba.save_png(image, file)
+            _save(image, file)
         for kind, mask in _masks(foreground, number).items():
-            rgba.save_png(Image.fromarray(mask), out / "masks" / name / f"{kind}.png")
+            _save(Image.fromarray(mask), out / "masks" / name / f"{kind}.png")
         lines.append(
             Sample(
                 id=name,
@@ -62,6 +63,12 @@ def make_build(out: Path, samples: int = 6, side: int = 24) -> Path:
         )
     )
     return out
+
+
+def _save(image: Image.Image, file: Path) -> None:
+    """Without waiting for the disk, which takes most of the time of an atomic writer."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image.save(file)
 
 
 def _layers(rng: np.random.Generator, side: int, error: float) -> list[Image.Image]:
