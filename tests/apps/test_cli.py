@@ -16,7 +16,7 @@ import omnialpha
 import tiny
 from omnialpha.apps.cli import app
 from omnialpha.imaging.layers import LayerStack
-from omnialpha.imaging.rgba import read_metadata
+from omnialpha.imaging.rgba import read_dpi, read_metadata
 from omnialpha.tasks import TASKS
 from processes import fork
 
@@ -102,6 +102,14 @@ def test_layers_with_json_beside(here: Path, loads: list[dict[str, Any]], name: 
     stack = LayerStack.open(name)
     assert [layer.name for layer in stack] == ["background", "foreground 2", "foreground 1"]
     assert json.loads(Path(f"{name}.json").read_text())["num_targets"] == 3
+
+
+def test_results_have_the_resolution_of_the_first_picture(here: Path, loads: list[dict[str, Any]]) -> None:
+    tiny.picture(1).save("scan.png", dpi=(300, 200))
+    good("matte", "scan.png", "-o", "cut.png")
+    good("decompose", "scan.png", "-o", "layers.psd")
+    assert read_dpi("cut.png") == (300, 200)
+    assert LayerStack.open("layers.psd").metadata["dpi"] == [300, 200]
 
 
 def test_options_reach_the_model_and_the_pipeline(here: Path, loads: list[dict[str, Any]]) -> None:

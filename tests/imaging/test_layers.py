@@ -1,5 +1,7 @@
 """Layers: the algebra of "over", flattening against Pillow, and the residual's promise."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from PIL import Image
 
 from omnialpha.errors import InputError
 from omnialpha.imaging.layers import Layer, LayerStack, over
-from omnialpha.imaging.rgba import premultiply
+from omnialpha.imaging.rgba import premultiply, to_array
 
 _pixels = hnp.arrays(np.float64, (3, 4), elements=st.floats(0, 1, width=32))
 _bytes = hnp.arrays(np.uint8, (4, 4, 4), elements=st.one_of(st.integers(0, 255), st.sampled_from([0, 1, 254, 255])))
@@ -170,3 +172,37 @@ def test_an_impossible_residual_says_why() -> None:
         opaque.residual(Image.new("RGBA", (3, 3)))
     with pytest.raises(InputError, match=r"canvas's size \(3, 3\), not \(4, 3\)"):
         opaque.residual(Image.new("RGBA", (4, 3)))
+
+
+def test_a_layer_keeps_what_eight_bits_cannot_hold() -> None:
+    samples = np.random.default_rng(0).integers(0, 65536, (5, 4, 4), dtype=np.uint16)
+    layer = Layer.from_array(samples, "deep", offset=(2, 1), opacity=0.5, visible=False)
+    assert (layer.name, layer.offset, layer.opacity, layer.visible) == ("deep", (2, 1), 0.5, False)
+    np.testing.assert_array_equal(np.rint(layer.array() * 65535), samples)
+    np.testing.assert_array_equal(np.asarray(layer.image), np.rint(samples / 257))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32, np.float64])
+def test_eight_bits_in_a_wider_type_are_eight_bits(kind: type) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 4), dtype=np.uint8)
+    steps = np.iinfo(kind).max if np.issubdtype(kind, np.integer) else 1
+    layer = Layer.from_array((pixels * (steps / 255)).astype(kind))
+    assert layer.deep is None
+    np.testing.assert_array_equal(np.asarray(layer.image), pixels)
+    np.testing.assert_array_equal(layer.array(), to_array(layer.image))
+
+
+def test_a_new_picture_takes_the_place_of_the_finer_one() -> None:
+    layer = Layer.from_array(np.full((2, 2, 4), 1000, np.uint16))
+    assert layer.deep is not None
+    copied = dataclasses.replace(layer, name="copy")  # of 8 bits: a copy never pairs a picture with another's values
+    assert copied.deep is None
+    layer.image = Image.new("RGBA", (2, 2), "red")
+    assert layer.array()[0, 0].tolist() == [1, 0, 0, 1]
+
+
+def test_flattening_uses_the_finer_values() -> None:
+    back = Layer.from_array(np.full((1, 1, 4), 65535, np.uint16))
+    front = Layer.from_array(np.array([[[0, 0, 0, 100]]], np.uint16), offset=(0, 0))
+    flat = LayerStack([back, front]).flatten_array()
+    np.testing.assert_allclose(flat[0, 0], [1 - 100 / 65535] * 3 + [1], rtol=1e-6)

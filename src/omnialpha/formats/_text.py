@@ -10,7 +10,8 @@ from xml.sax.saxutils import escape
 from omnialpha.formats import _checks
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # characters that XML cannot express
-_NAMESPACE = "https://omnialpha.invalid/ns/1.0/"  # a name, not an address
+NAMESPACE = "https://omnialpha.invalid/ns/1.0/"
+"""Of our own elements and properties in XML: a name, not an address."""
 
 _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
@@ -39,7 +40,7 @@ def slug(name: str) -> str:
 
 def to_xmp(metadata: Mapping[str, Any]) -> bytes:
     """Adobe's metadata packet with one property of ours, the JSON."""
-    return _XMP.format(namespace=_NAMESPACE, json=escape(json.dumps(dict(metadata)))).encode()
+    return _XMP.format(namespace=NAMESPACE, json=escape(json.dumps(dict(metadata)))).encode()
 
 
 def from_xmp(packet: bytes | None, name: str) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def from_xmp(packet: bytes | None, name: str) -> dict[str, Any]:
     Raises:
         ImageError: It is not a JSON object.
     """
-    if not packet or _NAMESPACE.encode() not in packet:
+    if not packet or NAMESPACE.encode() not in packet:
         return {}
-    text = ElementTree.fromstring(packet).findtext(f".//{{{_NAMESPACE}}}metadata", "{}")
+    text = ElementTree.fromstring(packet).findtext(f".//{{{NAMESPACE}}}metadata", "{}")
     return dict(_checks.mapping(json.loads(text), "metadata", name))

@@ -24,14 +24,14 @@ from omnialpha.imaging.layers import Layer, LayerStack
 logger = getLogger(__name__)
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-_INKSCAPE, _OURS = "http://www.inkscape.org/namespaces/inkscape", "https://omnialpha.invalid/ns/1.0/"
-_GROUP, _IMAGE, _METADATA = f"{{{_SVG}}}g", f"{{{_SVG}}}image", f"{{{_OURS}}}metadata"
+_INKSCAPE = "http://www.inkscape.org/namespaces/inkscape"
+_GROUP, _IMAGE, _METADATA = f"{{{_SVG}}}g", f"{{{_SVG}}}image", f"{{{_text.NAMESPACE}}}metadata"
 _LABEL, _HREF = f"{{{_INKSCAPE}}}label", f"{{{_XLINK}}}href"
 _DRAWN = {
     f"{{{_SVG}}}{tag}" for tag in ("path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "text", "use")
 }
 _PIXELS_PER_INCH = 96  # by the definition of CSS
-_MAX_BYTES = 2 << 30
+_MAX_BYTES = 1 << 30
 
 
 def write(stack: LayerStack, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -62,7 +62,7 @@ def write(stack: LayerStack, path: str | os.PathLike[str], *, overwrite: bool = 
         content = base64.b64encode(png_bytes(layer.image)).decode()
         picture = {key: str(value) for key, value in place.items()} | {_HREF: f"data:image/png;base64,{content}"}
         ElementTree.SubElement(group, _IMAGE, picture | {"style": "image-rendering:optimizeQuality"})
-    for prefix, namespace in {"": _SVG, "xlink": _XLINK, "inkscape": _INKSCAPE, "omnialpha": _OURS}.items():
+    for prefix, namespace in {"": _SVG, "xlink": _XLINK, "inkscape": _INKSCAPE, "omnialpha": _text.NAMESPACE}.items():
         ElementTree.register_namespace(prefix, namespace)
     with atomic_write(path, overwrite=overwrite) as temporary:
         ElementTree.ElementTree(root).write(temporary, encoding="utf-8", xml_declaration=True)
