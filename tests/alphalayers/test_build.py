@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tqdm import tqdm
 
 from omnialpha.alphalayers import advance as advancing
 from omnialpha.alphalayers.advance import Dropped
@@ -138,15 +140,21 @@ def test_killed_at_fifty_moments_it_ends_in_the_same_bytes_and_repeats_nothing(
             stream.write(f"{question.stage} {question.key}\n")
 
     monkeypatch.setattr(Store, "put", noted)
+
+    def go_on() -> None:
+        tqdm.set_lock(threading.RLock())  # its own is shared by forks: a child killed inside would stop all others
+        run(plan, out)
+
     draw = random.Random(4)
     kills = finished = 0
     while kills < 50 or not finished:
-        child = fork(lambda: run(plan, out), output=tmp_path / "output")
-        child.join(draw.uniform(0.02, 0.16) if kills < 50 else None)
+        child = fork(go_on, output=tmp_path / "output")
+        child.join(draw.uniform(0.02, 0.16) if kills < 50 else 60)
         if child.exitcode is None:
             child.kill()
             child.join()
             kills += 1
+            assert kills <= 50, "the last build hangs"
             continue
         assert child.exitcode == 0, (tmp_path / "output").read_text()
         finished += 1
