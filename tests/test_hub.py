@@ -118,7 +118,8 @@ def test_offline_is_refused_with_the_remedy(hub: Hub, run: Run) -> None:
 
 def test_a_partial_cache_is_not_taken_for_a_whole_one(hub: Hub, run: Run) -> None:
     hub.cuts[WEIGHTS] = 1000
-    broken = run(RELEASED, HF_HUB_DOWNLOAD_TIMEOUT="1")
+    impatient = "import time; time.sleep = lambda seconds: None\n"  # the client rests between its attempts
+    broken = run(impatient + RELEASED, HF_HUB_DOWNLOAD_TIMEOUT="1")
     assert broken.stdout.startswith(f'CheckpointError downloading "{BASE}" broke off'), broken.stdout + broken.stderr
     assert "run the same again" in broken.stdout
     offline = run(RELEASED, HF_HUB_OFFLINE="1")

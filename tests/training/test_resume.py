@@ -50,7 +50,8 @@ def test_killed_at_several_steps_and_resumed_to_the_same_bits(corpora, tmp_path)
     def run(name: str) -> None:
         train(corpora, tmp_path / name, config)
 
-    # Each run in a process of its own: what earlier tests left in this one (threads, modes) can change the last bit.
+    # Each run in a process of its own, on one thread: what earlier tests left in this one could change the last bit.
+    # Another number of threads does; where tensors lie, what was in that memory and flushing of tiny numbers do not.
     def complete(name: str) -> None:
         child = fork(lambda: run(name))
         child.join()

@@ -222,7 +222,7 @@ def test_alpha_is_learnt_from_opaque(config, corpora, corpus, tmp_path) -> None:
 
 def test_training_from_scratch_lowers_the_loss_and_measures_latents(corpus, tmp_path) -> None:
     config = override(
-        nano_vae(), NANO | {"steps": "60", "batch_size": "8", "learning_rate": "2e-3", "save_every": "60"}
+        nano_vae(), NANO | {"steps": "30", "batch_size": "8", "learning_rate": "4e-3", "save_every": "30"}
     )
     x = draw_crops(corpus, config, 1000)
 
