@@ -88,7 +88,7 @@ class Model:
             try:
                 pipe = omnialpha.load(s.model, adapter=s.adapter, device=s.device, dtype=s.dtype)
             except Exception as error:
-                if _is_out_of_memory(error):
+                if is_out_of_memory(error):
                     raise CheckpointError(
                         f'not enough memory to load "{s.model}"; see `omnialpha doctor`, '
                         "try --dtype bfloat16 or --model nano"
@@ -121,12 +121,12 @@ def attempt(job: Job, target: Path, model: Model, settings: Settings, report: Re
             height=settings.height,
             width=settings.width,
         )
-        stack = _refined(output.stacks[0], job, pictures, settings)
+        stack = refined(output.stacks[0], job.task.id, pictures, settings.refine, residual=settings.residual)
         seconds = round(time.perf_counter() - start, 2)
         provenance = dict(stack.metadata or {}) | _provenance(job, settings, pipe, model_hash, stack.size)
         write(stack, target, provenance, overwrite=settings.overwrite)
     except Exception as error:
-        if not isinstance(error, OmniAlphaError | OSError) and not _is_out_of_memory(error):
+        if not isinstance(error, OmniAlphaError | OSError) and not is_out_of_memory(error):
             raise
         report.failures.append({"input": job.name, "error": _line(error, job)})
         return
@@ -135,28 +135,54 @@ def attempt(job: Job, target: Path, model: Model, settings: Settings, report: Re
     )
 
 
-def _refined(stack: LayerStack, job: Job, pictures: list[Image.Image], settings: Settings) -> LayerStack:
-    """The stack at the input's resolution where that is asked for or worth it; `--size` asks for another one."""
-    wanted = is_reduced(stack) if settings.refine is None else settings.refine
-    if not wanted and not settings.residual:
+def refined(
+    stack: LayerStack, task: str, pictures: list[Image.Image], wanted: bool | None, *, residual: bool = False
+) -> LayerStack:
+    """The stack at the input's resolution where that is asked for or worth it; a size in the call asks for another one.
+
+    Args:
+        stack: What the pipeline returned.
+        task: Id of its task.
+        pictures: The task's input pictures.
+        wanted: Whether to refine; None: where the model worked at a visibly smaller size.
+        residual: Add the layer that makes a decomposition exact.
+    """
+    if not (is_reduced(stack) if wanted is None else wanted) and not residual:
         return stack
     fitted = [picture if picture.size == stack.size else picture.resize(stack.size) for picture in pictures]
-    return refine(job.task.id, fitted, stack, residual=settings.residual)
+    return refine(task, fitted, stack, residual=residual)
 
 
 def _provenance(
     job: Job, settings: Settings, pipe: "OmniAlphaPipeline", model_hash: str, size: tuple[int, int]
 ) -> dict[str, Any]:
     """What, beside the pipeline's own record, makes a result reproducible. No time stamp: same input, same bytes."""
-    from omnialpha import __version__
-
     dpi = rgba.read_dpi(job.images[0]) if job.images else None
     return ({} if dpi is None else {"dpi": list(dpi)}) | {
         "inputs": [path.name for path in job.images],
         "num_targets": job.task.num_targets(job.num_targets),
         "size": list(size),
-        "model": settings.model,
-        "adapter": settings.adapter,
+        **model_provenance(pipe, settings.model, settings.adapter, model_hash),
+    }
+
+
+def model_provenance(pipe: "OmniAlphaPipeline", model: str, adapter: str | None, model_hash: str) -> dict[str, Any]:
+    """What is stored with every result about the model that made it.
+
+    Args:
+        pipe: The loaded model.
+        model: What it was loaded as.
+        adapter: What adapter it was loaded with.
+        model_hash: Fingerprint of its weights.
+
+    Returns:
+        JSON values.
+    """
+    from omnialpha import __version__
+
+    return {
+        "model": model,
+        "adapter": adapter,
         "model_hash": model_hash,
         "device": pipe.device.type,
         "dtype": str(pipe.transformer.dtype).removeprefix("torch."),
@@ -208,14 +234,14 @@ def quieten_dependencies() -> None:
 
 def _line(error: BaseException, job: Job) -> str:
     """One line about an error that names the file."""
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return f"{job.name}: not enough memory; make it smaller with --size, or try --dtype bfloat16"
     message = " ".join(str(error).split()) or type(error).__name__
     named = isinstance(error, OutputError) or any(str(path) in message for path in job.images)
     return message if named else f"{job.name}: {message}"
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Tell running out of memory from other errors: torch says it in a RuntimeError, differently per device."""
     text = str(error)
     return isinstance(error, MemoryError) or (

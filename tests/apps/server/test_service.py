@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -29,6 +28,7 @@ from omnialpha.apps.server.service import Service
 from omnialpha.apps.server.settings import ServiceSettings
 from omnialpha.formats import open as open_layers
 from omnialpha.imaging import rgba
+from omnialpha.imaging.refine import refine
 from omnialpha.tasks import TASKS
 
 
@@ -144,6 +144,17 @@ def test_every_task_is_listed_and_the_example_runs(client: TestClient) -> None:
     assert client.post(
         "/v1/tasks/matting_auto", json={"images": [f"data:image/png;base64,{EXAMPLE_PICTURE}"]}
     ).is_success
+
+
+def test_a_picture_larger_than_the_models_size_is_refined(client: TestClient, model: Model) -> None:
+    """As on the command line; the reference is the refinement itself on what the pipeline gives."""
+    photo = tiny.picture(0, (240, 160))
+    (stack,) = model.pipeline(task="matting_auto", images=[photo], seed=0).stacks
+    url, files = "/v1/tasks/matting_auto", form(png(0, (240, 160)))
+    fine = Image.open(io.BytesIO(client.post(url, files=files).content))
+    raw = Image.open(io.BytesIO(client.post(url, files=files, data={"refine": "false"}).content))
+    assert fine.tobytes() == refine("matting_auto", [photo], stack)[0].image.tobytes()
+    assert raw.tobytes() == stack[0].image.tobytes() != fine.tobytes()
 
 
 # --- jobs ---
@@ -272,9 +283,7 @@ def test_names_of_clients_are_no_paths(client: TestClient, settings: ServiceSett
 
 
 def test_a_full_queue_says_when_to_come_back(model: Model, settings: ServiceSettings) -> None:
-    service = Service(model, replace(settings, max_queue=2))
-    app = create_app(model, service=service)
-    client = TestClient(app)  # not entered: nothing works on the queue
+    client = TestClient(create_app(model, replace(settings, max_queue=2)))  # not entered: nothing works on the queue
     for _ in range(2):
         assert client.post("/v1/jobs?task=text_to_image", json={"text": "x"}).status_code == 202
     response = client.post("/v1/jobs?task=text_to_image", json={"text": "x"})
@@ -320,7 +329,6 @@ def test_health_and_metrics(client: TestClient) -> None:
     text = client.get("/metrics").text
     assert 'omnialpha_jobs_total{state="done",task="matting_auto"} 1.0' in text
     assert 'omnialpha_requests_total{route="/v1/tasks/{task}",status="200"} 1.0' in text
-    assert torch.get_num_threads() >= 1
 
 
 def test_openapi_describes_both_kinds_of_requests_with_examples(client: TestClient) -> None:

@@ -28,23 +28,17 @@ from omnialpha.pipeline import OmniAlphaPipeline
 logger = logging.getLogger(__name__)
 
 
-def create_app(
-    model: Model | OmniAlphaPipeline, settings: ServiceSettings | None = None, *, service: Service | None = None
-) -> FastAPI:
+def create_app(model: Model | OmniAlphaPipeline, settings: ServiceSettings) -> FastAPI:
     """Make the web application of a service.
 
     Args:
         model: What does the jobs; a bare pipeline is called "nano".
         settings: Limits.
-        service: A service made before, instead of a new one of `model` and `settings`; the application starts and
-            stops it.
 
     Returns:
-        The application; its service is `app.state.service`.
+        The application. It starts and stops its service, which is `app.state.service`.
     """
-    settings = settings or (service.settings if service else ServiceSettings())
-    if service is None:
-        service = Service(model if isinstance(model, Model) else Model(model), settings)
+    service = Service(model if isinstance(model, Model) else Model(model), settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -22,6 +22,7 @@ class Work:
         layers: Number of layers; None: the task's smallest.
         width: Of the result in pixels; None: the first picture's.
         height: Of the result in pixels; None: the first picture's.
+        refine: Whether to bring layers to the input's resolution; None: where the model worked at a smaller size.
         format: In which the result is wanted; None: PNG for one layer, PSD for several.
     """
 
@@ -33,6 +34,7 @@ class Work:
     layers: int | None = None
     width: int | None = None
     height: int | None = None
+    refine: bool | None = None
     format: str | None = None
 
 

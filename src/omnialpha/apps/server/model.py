@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import omnialpha
+from omnialpha.apps.batch import model_provenance
 from omnialpha.checkpoints import fingerprint
 from omnialpha.pipeline import OmniAlphaPipeline
 
@@ -22,14 +22,7 @@ class Model:
     def __init__(self, pipeline: OmniAlphaPipeline, name: str = "nano", adapter: str | None = None) -> None:
         self.pipeline = pipeline
         pipeline.set_progress_bar_config(disable=True)
-        self.provenance: dict[str, Any] = {
-            "model": name,
-            "adapter": adapter,
-            "model_hash": fingerprint(pipeline),
-            "device": pipeline.device.type,
-            "dtype": str(pipeline.transformer.dtype).removeprefix("torch."),
-            "version": omnialpha.__version__,
-        }
+        self.provenance = model_provenance(pipeline, name, adapter, fingerprint(pipeline))
 
     def describe(self) -> dict[str, Any]:
         """What `GET /v1/models` says, in JSON types."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from omnialpha.apps.batch import is_out_of_memory
 from omnialpha.errors import (
     CheckpointError,
     EndpointError,
@@ -69,7 +70,7 @@ def problem_of(error: BaseException) -> Problem:
     for family, status in _STATUS.items():
         if isinstance(error, family):
             return Problem(status, family.__name__, " ".join(str(error).split()))
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return Problem(
             507, "OutOfMemory", "not enough memory for this job; send smaller pictures or ask for fewer layers"
         )
@@ -92,10 +93,3 @@ def shutting_down(job_id: str) -> ServiceError:
     """The service ends before the job's turn."""
     message = f"the service is restarting; job {job_id} is kept: ask /v1/jobs/{job_id} in a moment"
     return ServiceError(Problem(503, "ShuttingDown", message, 5))
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Torch says it in a RuntimeError, differently per device."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
-    )

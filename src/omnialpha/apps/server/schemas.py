@@ -31,6 +31,10 @@ class TaskOptions(BaseModel):
     layers: Annotated[int | None, Field(ge=1, description="Layers of a result. Default: the task's smallest.")] = None
     width: Annotated[int | None, Field(ge=1, le=65536, description="Of the result. Default: the picture's.")] = None
     height: Annotated[int | None, Field(ge=1, le=65536, description="Of the result. Default: the picture's.")] = None
+    refine: Annotated[
+        bool | None,
+        Field(description="Bring layers to the picture's resolution. Default: where the model works at a smaller one."),
+    ] = None
     format: Annotated[
         str | None, Field(description="Suffix of the result's format, as `GET /v1/tasks` lists them.", max_length=20)
     ] = None

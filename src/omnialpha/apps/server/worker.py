@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from omnialpha.apps.batch import refined
 from omnialpha.apps.server.jobs import Job
 from omnialpha.apps.server.metrics import Metrics
 from omnialpha.apps.server.model import Model
@@ -195,7 +196,8 @@ class Worker:
             self._note_end(job, self._store.fail(self.name, job, Problem(504, "TimeLimit", limit)), "failed")
             return
         try:
-            self._store.files.store_result(job.id, stack)
+            pictures = self._store.files.pictures(job.id)
+            self._store.files.store_result(job.id, refined(stack, job.work.task, pictures, job.work.refine))
         except Exception as error:
             self._note_failure(job, error)
             return
