@@ -120,3 +120,13 @@ def test_lines_are_json_that_others_can_read(tmp_path) -> None:
     record = json.loads((tmp_path / "m.jsonl").read_text(encoding="utf-8"))
     assert record["foregrounds"] == ["ü/front0.png", "ü/front1.png"]
     assert record["captions"] == ["thing 0 of ü", "thing 1 of ü"]
+
+
+def test_object_and_stages_of_a_sample_are_kept_and_checked(tmp_path) -> None:
+    sample = Sample(id="a", foregrounds=(tmp_path / "a.png",), identity="kite", stages={"edit": "abc", "score": "def"})
+    write_manifest([sample], tmp_path / "m.jsonl")
+    assert read_manifest(tmp_path / "m.jsonl") == [sample]
+    assert len({sample, sample}) == 1
+    (tmp_path / "m.jsonl").write_text('{"id": "a", "foregrounds": ["a.png"], "stages": {"edit": 3}}')
+    with pytest.raises(InputError, match="stages: expected texts by name"):
+        read_manifest(tmp_path / "m.jsonl")

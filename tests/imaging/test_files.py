@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from omnialpha.errors import ImageError, OutputError
-from omnialpha.imaging.files import atomic_folder, atomic_write, explained, opened
+from omnialpha.imaging.files import atomic_folder, atomic_write, explained, link, opened, remove_leftovers
 
 
 def _names(folder: Path) -> list[str]:
@@ -181,3 +181,37 @@ def test_warnings_inside_are_logged_with_the_name(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.WARNING, "omnialpha"), explained("a.png"):
         warnings.warn("odd chunk", stacklevel=1)
     assert caplog.messages == ["a.png: odd chunk"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_second_name_replaces_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "file").write_bytes(b"new")
+    place = tmp_path / "folder" / "place"
+    place.parent.mkdir()
+    place.write_bytes(b"old")
+    for _ in range(2):
+        link(tmp_path / "file", place)
+        assert place.read_bytes() == b"new"
+        assert place.samefile(tmp_path / "file") == links
+    assert _names(place.parent) == ["place"]
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    pid = os.fork()
+    if pid == 0:
+        with atomic_folder(tmp_path / "deep" / "folder") as folder, atomic_write(folder / "inside.png") as inside:
+            inside.write_bytes(b"half")
+            with atomic_write(tmp_path / "file.png") as temporary:
+                temporary.write_bytes(b"half")
+                os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    (tmp_path / "deep" / "kept.png").write_bytes(b"whole")
+    assert len(_names(tmp_path)) == 2
+    remove_leftovers(tmp_path)
+    assert _names(tmp_path) == ["deep"]
+    assert _names(tmp_path / "deep") == ["kept.png"]
