@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from omnialpha.apps import data, evaluate, info, serve, train
 from omnialpha.apps.jobs import Job, guided_jobs
 from omnialpha.apps.settings import Guides, Pipe, Settings, Stdout, with_options
+from omnialpha.apps.studio import command as studio
 from omnialpha.errors import InputError, OmniAlphaError, nearest
 from omnialpha.tasks import task as find_task
 
@@ -267,6 +268,7 @@ def doctor(
 
 
 app.command()(serve.serve)
+app.command()(studio.studio)
 app.add_typer(evaluate.app)
 app.add_typer(train.app, name="train")
 app.add_typer(data.app, name="data")

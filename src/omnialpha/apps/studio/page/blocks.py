@@ -44,7 +44,9 @@ def build(run: Run, profile: Profile, history: History) -> gr.Blocks:
     """
     # Gradio reads it when parts are made: uploads lie where all other files of the studio are, and end with them.
     os.environ["GRADIO_TEMP_DIR"] = str(history.folder / "uploads")
-    with _Blocks(title="omnialpha studio", analytics_enabled=False, delete_cache=(_HOUR, 24 * _HOUR)) as blocks:
+    with _Blocks(
+        title="omnialpha studio", analytics_enabled=False, fill_width=True, delete_cache=(_HOUR, 24 * _HOUR)
+    ) as blocks:
         page = layout(gr.State(Visit(), delete_callback=lambda gone: history.forget(gone.keys)), profile)
         question = Question(page, profile, history)
         connect(page, question, Answer(page, question, run, history))
