@@ -76,7 +76,8 @@ def _third_party_imports(path: Path) -> Iterator[str]:
 def _declared(*extras: str) -> set[str]:
     """The distributions that the package depends on, with those of extras."""
     lines = [*PROJECT["dependencies"], *chain(*(PROJECT["optional-dependencies"][extra] for extra in extras))]
-    return {canonicalize_name(Requirement(line).name) for line in lines} - {PROJECT["name"]}
+    names: set[str] = {canonicalize_name(Requirement(line).name) for line in lines}
+    return names - {PROJECT["name"]}
 
 
 def test_every_import_is_a_declared_dependency() -> None:
