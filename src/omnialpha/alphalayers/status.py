@@ -68,11 +68,17 @@ def status(out: Path) -> list[PassStatus]:
 
 def _at_work(out: Path, name: str, before: str, backend: Any) -> PassStatus:
     """The pass that was begun and is not finished: its samples are looked up in the store."""
-    store = Store(out / "store")
-    outcomes = [lookup(STAGES[name], sample, backend, store) for sample in samples_after(out, before)]
-    dropped = [outcome for outcome in outcomes if isinstance(outcome, Dropped)]
-    left = outcomes.count(None)
-    return _counted(name, len(outcomes) - left - len(dropped), left, dropped)
+    store, done, left = Store(out / "store"), 0, 0
+    dropped: list[Dropped] = []
+    for sample in samples_after(out, before):
+        outcome = lookup(STAGES[name], sample, backend, store)
+        if isinstance(outcome, Dropped):
+            dropped.append(outcome)
+        elif outcome is None:
+            left += 1
+        else:
+            done += 1
+    return _counted(name, done, left, dropped)
 
 
 def _counted(name: str, done: int, left: int, dropped: list[Dropped]) -> PassStatus:
