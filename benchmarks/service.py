@@ -35,6 +35,7 @@ import httpx2
 from PIL import Image, ImageDraw
 
 RESULT = Path(__file__).with_suffix(".json")
+COMMAND = " ".join(["python", sys.argv[0], *(Path(word).name for word in sys.argv[1:])])  # no paths of a machine
 URL = "/v1/tasks/matting_auto"
 LEAKS = (b"Traceback", b".py\\", b'File "', b"site-packages")
 
@@ -120,7 +121,7 @@ def load(process: subprocess.Popen[bytes], url: str, requests: int, clients: int
     hundred = min(100, requests // 2)
     first, last = statistics.mean(memory[:hundred]), statistics.mean(memory[-hundred:])
     return {
-        "command": " ".join(["python", *sys.argv]),
+        "command": COMMAND,
         "requests": requests,
         "clients": clients,
         "errors": dict(errors),
@@ -235,7 +236,7 @@ def attack(process: subprocess.Popen[bytes], url: str, folder: Path, count: int)
     strangers = [p.name for p in {*folder.iterdir(), *(folder / "tmp").iterdir()} - before]
     strangers += [str(p.relative_to(folder)) for p in folder.rglob("*") if "evil" in p.name]
     return {
-        "command": " ".join(["python", *sys.argv]),
+        "command": COMMAND,
         "requests": count,
         "kinds": len(makers),
         "answers": dict(statuses),
@@ -254,7 +255,11 @@ def fuzz(url: str, schemathesis: str) -> dict[str, Any]:
         [*command, "--max-examples", "50", "--seed", "1"], capture_output=True, text=True, check=False
     )
     lines = [line.strip() for line in found.stdout.splitlines() if line.strip()]
-    return {"command": " ".join(["schemathesis", *command[1:]]), "exit_code": found.returncode, "summary": lines[-14:]}
+    return {
+        "command": " ".join(["schemathesis", "run", "openapi.json", *command[3:]]),
+        "exit_code": found.returncode,
+        "summary": lines[-14:],
+    }
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ were not accepted. In the end every accepted job must be done.
 """
 
 import argparse
+import importlib
 import json
 import os
 import signal
@@ -22,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from service import picture
 
 ROOT = Path(__file__).resolve().parent.parent
+picture = importlib.import_module("service").picture  # the script beside this one
 RESULT = Path(__file__).with_suffix(".json")
 
 
@@ -51,10 +52,10 @@ def run(jobs: int, folder: Path) -> dict[str, Any]:
 
     sys.path[:0] = [str(ROOT / "deploy")]
     ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}})
-    import ray_serve
+    application = importlib.import_module("ray_serve")  # in deploy/, which is no package
 
     serve.start(http_options={"host": "127.0.0.1", "port": 8123})
-    serve.run(ray_serve.app)
+    serve.run(application.app)
     accepted: list[str] = []
     broken: Counter[str] = Counter()
     lock, third = threading.Lock(), threading.Event()
