@@ -38,5 +38,5 @@ def test_nearest_is_silent_when_nothing_is_close_or_known() -> None:
 
 def test_a_rejection_keeps_its_parts_between_processes() -> None:
     rejection = pickle.loads(pickle.dumps(errors.RejectedError("instruct", "no JSON")))
-    assert isinstance(rejection, ValueError)
+    assert isinstance(rejection, errors.RejectedError)
     assert (rejection.stage, rejection.reason, str(rejection)) == ("instruct", "no JSON", "instruct: no JSON")

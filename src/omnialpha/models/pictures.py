@@ -64,7 +64,7 @@ def as_guide(picture: Picture, slot: str) -> Image.Image:
         InputError: nothing is marked, or everything is.
     """
     image = as_image(picture)
-    if image.getchannel("A").getextrema()[0] < 255:
+    if image.getchannel("A").getextrema() != (255, 255):
         logger.info("the %s has transparency: its alpha channel is used", slot)
     grey = rgba.guide_channel(image)
     lowest, highest = grey.getextrema()
