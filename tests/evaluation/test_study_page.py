@@ -15,7 +15,7 @@ import uvicorn
 from playwright.async_api import Browser, BrowserContext, Page, Request, async_playwright, expect
 
 import pair_folder
-from omnialpha.apps.judging import _listen
+from omnialpha.apps.listening import listen
 from omnialpha.evaluation.study import Study
 from omnialpha.evaluation.study_results import results
 from omnialpha.evaluation.study_server import application
@@ -63,7 +63,7 @@ class Served:
 def served(tmp_path: Path) -> Iterator[Served]:
     pairs = pair_folder.make(tmp_path / "pairs", CASES, size=(64, 48))
     study = Study.begin(tmp_path / "study", pairs, annotators=10)
-    with _listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0) as listener:
         server = uvicorn.Server(uvicorn.Config(application(study, pairs), log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
