@@ -111,6 +111,7 @@ def mount(app: Any, blocks: gr.Blocks, max_upload: int) -> Any:
         enable_monitoring=False,
         theme=gr.themes.Default(primary_hue="indigo", neutral_hue="slate", font=_FONT, font_mono=["monospace"]),
         css=part("studio.css"),
+        head=f"<style>{part('frame.css')}</style>",
         pwa=False,
         mcp_server=False,
         ssr_mode=False,
