@@ -1,7 +1,8 @@
 """The records of the service: what a job asks for, and how far it is."""
 
+import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from omnialpha.apps.server.problems import Problem
 
@@ -85,3 +86,24 @@ class Plan:
     key: str
     weight: int
     steps: int
+
+
+COLUMNS = "id, work, state, step, steps, attempts, created, started, finished, problem"
+"""What the store keeps of a job and `job_of` reads, as a list for SQL."""
+
+
+def job_of(row: tuple[Any, ...]) -> Job:
+    """A row of `COLUMNS` as a record."""
+    job_id, work, state, step, steps, attempts, created, started, finished, problem = row
+    return Job(
+        id=job_id,
+        work=Work(**json.loads(work)),
+        state=state,
+        step=step,
+        steps=steps,
+        attempts=attempts,
+        created=created,
+        started=started,
+        finished=finished,
+        problem=None if problem is None else Problem(**json.loads(problem)),
+    )

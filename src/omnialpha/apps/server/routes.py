@@ -29,7 +29,8 @@ from omnialpha.apps.server.schemas import (
     TasksAnswer,
 )
 from omnialpha.apps.server.service import Service
-from omnialpha.tasks import TASKS
+from omnialpha.errors import InputError
+from omnialpha.tasks import TASKS, Task
 from omnialpha.tasks import task as find_task
 
 router = APIRouter()
@@ -160,7 +161,7 @@ async def events(request: Request, job: JobId) -> StreamingResponse:
 async def _accept(request: Request, task: str) -> tuple[TaskOptions, list[Job]]:
     """Receive a request and put its jobs on disk."""
     service = _service(request)
-    settings, found = service.settings, find_known(task)
+    settings, found = service.settings, _find(task)
     await asyncio.to_thread(service.check_room)
 
     def store(body: Path) -> tuple[TaskOptions, list[Job]]:
@@ -176,14 +177,12 @@ async def _accept(request: Request, task: str) -> tuple[TaskOptions, list[Job]]:
         return await asyncio.get_running_loop().run_in_executor(_READERS, store, body)
 
 
-def find_known(task: str) -> Any:
+def _find(task: str) -> Task:
     """The task of an id; an unknown one is a 404 here, where it is part of an address."""
-    if task not in TASKS:
-        try:
-            find_task(task[:60])
-        except ValueError as error:
-            raise ServiceError(Problem(404, "NotFound", str(error))) from None
-    return TASKS[task]
+    try:
+        return find_task(task[:60])
+    except InputError as error:
+        raise ServiceError(Problem(404, "NotFound", str(error))) from None
 
 
 async def _finished(service: Service, job: Job, request: Request, all_jobs: Sequence[Job]) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from omnialpha.apps.server.job_files import JobFiles
-from omnialpha.apps.server.jobs import FINISHED, Job, Plan, Work
+from omnialpha.apps.server.jobs import COLUMNS, FINISHED, Job, Plan, Work, job_of
 from omnialpha.apps.server.problems import Problem, not_found, queue_full
 
 MAX_ATTEMPTS = 3
@@ -37,7 +37,6 @@ CREATE TABLE IF NOT EXISTS jobs (
 );
 CREATE INDEX IF NOT EXISTS by_state ON jobs (state, number)
 """
-_COLUMNS = "id, work, state, step, steps, attempts, created, started, finished, problem"
 _CLAIMABLE = "(state = 'queued' OR (state = 'running' AND lease < :now))"
 
 
@@ -109,10 +108,10 @@ class JobStore:
             ServiceError: There is no such job.
         """
         with self._database(durable=False) as database:
-            row = database.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()
+            row = database.execute(f"SELECT {COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()
         if row is None:
             raise not_found(job_id)
-        return _job(row)
+        return job_of(row)
 
     def counts(self) -> dict[str, int]:
         """Number of jobs by state."""
@@ -183,8 +182,8 @@ class JobStore:
                 f" lease = ? WHERE number IN ({marks})",
                 (now, owner, now + lease, *numbers),
             )
-            query = f"SELECT {_COLUMNS} FROM jobs WHERE number IN ({marks}) ORDER BY number"
-            return [_job(row) for row in database.execute(query, numbers)]
+            query = f"SELECT {COLUMNS} FROM jobs WHERE number IN ({marks}) ORDER BY number"
+            return [job_of(row) for row in database.execute(query, numbers)]
 
     def renew(self, owner: str, *, lease: float) -> None:
         """Keep the jobs of an owner for another lease."""
@@ -298,20 +297,3 @@ def _companions(
     fitting = min(max_batch, max(1, max_weight // max(1, weight))) - 1  # equal keys weigh the same
     query = "SELECT number FROM jobs WHERE state = 'queued' AND attempts = 0 AND key = ? AND number > ?"
     return [n for (n,) in database.execute(f"{query} ORDER BY number LIMIT ?", (key, number, fitting))]
-
-
-def _job(row: tuple) -> Job:  # type: ignore[type-arg]
-    """A row of `_COLUMNS` as a record."""
-    job_id, work, state, step, steps, attempts, created, started, finished, problem = row
-    return Job(
-        id=job_id,
-        work=Work(**json.loads(work)),
-        state=state,
-        step=step,
-        steps=steps,
-        attempts=attempts,
-        created=created,
-        started=started,
-        finished=finished,
-        problem=None if problem is None else Problem(**json.loads(problem)),
-    )
