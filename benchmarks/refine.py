@@ -2,8 +2,11 @@
 
     python benchmarks/refine.py --corpora DIR [--count 12] [--size 2048] [--picture docs/images/refine.png]
 
-The composites are drawn with a fixed seed from the test split of the corpora, which neither the embedded checkpoint nor
-the constants of the refinement have seen. Rows named by a task refine what the checkpoint returns, of 64² pixels. Rows
+The composites are drawn with a fixed seed from the test split of the corpora, which the embedded checkpoint has
+not seen. The constants of the refinement were chosen on the training split, but for the rule of trust, which was also
+looked at on the hair of the first two composites here.
+
+Rows named by a task refine what the checkpoint returns, of 64² pixels. Rows
 "true at N" refine the true alpha shrunk to N², which a perfect model would return: what is lost there is lost by the
 refinement. "hair" is drawn: a thousand strands thinner than a pixel of the working size, over the same photographs.
 Beside them: the fast guided filter alone (He and Sun, 2015), and for trimaps PyMatting's closed-form matting, which at
