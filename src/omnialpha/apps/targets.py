@@ -121,8 +121,7 @@ def _check_count(suffix: str, count: int, job: Job, given: str) -> None:
     """
     if suffix in PICTURES and count > 1:
         raise InputError(
-            f"{given}: {job.task.id} gives {count} layers and one {suffix} holds one; "
-            "use .psd, .ora or a folder"
+            f"{given}: {job.task.id} gives {count} layers and one {suffix} holds one; use .psd, .ora or a folder"
         )
     if suffix == ANIMATION and count == 1:
         raise InputError(f"{given}: {job.task.id} gives one layer, which cannot come apart; use .png or .webp")
