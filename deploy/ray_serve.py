@@ -5,8 +5,8 @@
 
 Every replica has its own model and worker, and claims jobs from the shared folder with a lease: what a killed replica
 was working on is taken over by another when the lease ends, and whoever is asked about a job answers from the folder.
-Replicas on several machines need a folder that all of them see, with working file locks: OMNIALPHA_NETWORK_FOLDER=1 does
-without SQLite's write-ahead log there.
+Replicas on several machines need a folder that all of them see, with working file locks: OMNIALPHA_NETWORK_FOLDER=1
+does without SQLite's write-ahead log there.
 """
 
 import os
