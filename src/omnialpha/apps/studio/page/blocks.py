@@ -82,7 +82,8 @@ def connect(page: Page, question: Question, answer: Answer) -> None:
     p.examples.select(question.fill_example, None, filled, **quiet).then(**run)
     for changed in (p.backdrop.input, p.colour.change, p.own.change):
         changed(answer.change_backdrop, {p.visit, *backdrop}, [*look, p.colour, p.own], **quiet)
-    p.rows.input(answer.arrange, {p.visit, *backdrop}, look, **quiet)
+    # Gradio would drop changes that come while it is busy with one.
+    p.rows.input(answer.arrange, {p.visit, *backdrop}, look, trigger_mode="multiple", **quiet)
     p.save.click(answer.save, {p.visit, p.format}, [p.status, p.file], **quiet).then(None, js=SAVE_FILE)
     p.history.select(answer.show_again, {p.visit, *backdrop}, [*look, p.rows], **quiet)
     p.again.click(question.fill_again, [p.visit], filled, **quiet)
