@@ -8,7 +8,8 @@ K what is known for certain (κ weighs it):
 
 L is the matting Laplacian (`local_linear`). The normal equations, (1 − G)α + μDᵀDα + κ1_K α = μDᵀp + κ1_K k with the
 guided filter G, are solved by conjugate gradients from coarse to fine; the last level, at most about a megapixel, is
-carried to the original's size by its local linear models (He and Sun, "Fast Guided Filter", 2015).
+carried to the original's size by its local linear models (He and Sun, "Fast Guided Filter", 2015). Of what this adds to
+a trusted alpha, what the picture confirms is kept (`evidence`).
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 from scipy.sparse.linalg import LinearOperator, cg
 
+from omnialpha.imaging.refine.evidence import confirmed
 from omnialpha.imaging.refine.local_linear import LocalLinear, applied
 from omnialpha.imaging.refine.planes import Size, resized_plane, strips
 
@@ -25,6 +27,7 @@ CERTAIN = 10.0  # κ, against 1 for a pixel that differs fully from its windows'
 TRUST_RANGE = (1e-3, 1.0)  # of μ
 TRUSTED, DOUBTED = 0.6, 0.95  # what is left of a right and of a wrong alpha, against the same alpha moved
 MOVED = 3  # working pixels
+BELIEVED = 0.5  # μ from which on the raw alpha is right but for its size, so that new detail must be confirmed
 GUIDED = 0.03  # with both sides known the colours decide well alone: the model's word counts for this much less
 SURE = 0.1  # the model is sure where it and its neighbours are this close to 0 or 1
 SOLVED_AREA = 1.5e6  # pixels of the finest level that is solved
@@ -85,6 +88,8 @@ def full_alpha(image: np.ndarray, raw: np.ndarray, known: Known | None = None) -
         channels = [image[top:bottom, :, k] / np.float32(255) for k in range(3)]
         strip = applied(planes, channels)
         result[top:bottom] = ((strip - SNAP) / (1 - 2 * SNAP)).clip(0, 1)
+    if believed > BELIEVED:
+        result = confirmed(image, raw, result)
     if known is not None:
         result = np.where(known.mask, known.value, result)
     return result
