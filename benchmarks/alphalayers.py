@@ -74,6 +74,8 @@ def main() -> None:
     if options.one:
         one_build(*options.one)
         return
+    if len(options.counts) < 2:
+        parser.error("growth needs two counts or more")
     rows = []
     for count in options.counts:
         with tempfile.TemporaryDirectory() as folder:
@@ -87,19 +89,14 @@ def main() -> None:
             rows.append({"count": count, **runs})
             print(rows[-1], flush=True)
     small, large = rows[0], rows[-1]
-    growth = np.log(large["first"]["total_seconds"] / small["first"]["total_seconds"]) / np.log(
-        max(large["count"], 2) / small["count"]
-    )
+    times = large["first"]["total_seconds"] / small["first"]["total_seconds"]
+    more = large["count"] - small["count"]
     result = {
         "command": " ".join(["python", "benchmarks/alphalayers.py", *sys.argv[1:]]),
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, shared with other work",
         "side": SIDE,
-        "exponent_of_time": round(float(growth), 3),
-        "peak_mib_per_thousand_more": round(
-            (large["first"]["peak_mib"] - small["first"]["peak_mib"])
-            / max(1e-9, (large["count"] - small["count"]) / 1000),
-            2,
-        ),
+        "exponent_of_time": round(float(np.log(times) / np.log(large["count"] / small["count"])), 3),
+        "peak_mib_per_thousand_more": round((large["first"]["peak_mib"] - small["first"]["peak_mib"]) * 1000 / more, 2),
         "rows": rows,
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
