@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from omnialpha.evaluation.matting import grad, sad
-from omnialpha.imaging.refine.alpha import TRUST_RANGE, Known, full_alpha, trust
+from omnialpha.imaging.refine.alpha import TRUST_RANGE, Known, full_alpha, noise, trust
 from omnialpha.imaging.refine.local_linear import LocalLinear
 from omnialpha.imaging.refine.planes import resized_plane, strips
 
@@ -52,6 +52,16 @@ def test_a_guide_is_obeyed_and_corrects_a_wrong_model() -> None:
     assert sad(found, true) < 0.3 * sad(full_alpha(image, raw), true)
 
 
+def test_with_both_sides_known_the_outline_of_a_wrong_model_does_not_count() -> None:
+    image, true = scene()
+    raw = resized_plane(true, (WORK, WORK), Image.Resampling.BOX)
+    radius = np.hypot(*(np.mgrid[:SIDE, :SIDE] / SIDE - 0.5))
+    known = Known(mask=(radius < 0.18) | (radius > 0.42), value=(radius < 0.3).astype(np.float32))
+    right, wrong = (full_alpha(image, each, known) for each in (raw, np.roll(raw, 2, axis=1)))
+    assert np.abs(right - wrong).mean() < 0.005
+    assert np.abs(wrong - true).mean() < 0.005
+
+
 def test_what_is_known_everywhere_is_the_answer() -> None:
     image, true = scene()
     known = Known(mask=np.ones_like(true, bool), value=true)
@@ -80,6 +90,15 @@ def test_a_model_whose_contours_follow_the_picture_is_trusted_more() -> None:
     raw = resized_plane(true, (32, 32), Image.Resampling.BOX)
     assert trust(small, raw) > 3 * trust(small, np.roll(raw, 3, axis=0))
     assert trust(small, np.zeros_like(raw)) == TRUST_RANGE[1]
+
+
+def test_noise_is_measured_past_the_contents() -> None:
+    rng = np.random.default_rng(0)
+    smooth = np.dstack([np.outer(np.linspace(0, 1, 64), np.linspace(0.2, 0.8, 64))] * 3)
+    smooth[20:40, 20:40] = 0.9
+    assert noise(smooth.astype(np.float32)) < 1e-8
+    noisy = (smooth + rng.normal(0, 0.01, smooth.shape)).astype(np.float32)
+    assert 0.8e-4 < noise(noisy) < 1.3e-4
 
 
 def test_the_filter_is_levins_laplacian() -> None:

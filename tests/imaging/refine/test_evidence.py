@@ -52,4 +52,5 @@ def test_a_true_alpha_over_noise_is_hardly_made_worse_than_by_interpolation() ->
     image = np.rint((picture(alpha) + grain).clip(0, 255)).astype(np.uint8)
     raw = resized_plane(alpha, (WORK, WORK), Image.Resampling.BOX)
     plain = resized_plane(raw, (SIDE, SIDE), Image.Resampling.BICUBIC).clip(0, 1)
-    assert np.abs(full_alpha(image, raw) - alpha).mean() < np.abs(plain - alpha).mean() + 0.004  # 0.013 without evidence
+    error = np.abs(full_alpha(image, raw) - alpha).mean()
+    assert error < np.abs(plain - alpha).mean() + 0.004  # 0.014 without evidence
