@@ -1,5 +1,6 @@
 """What every test needs of its process."""
 
+import logging
 import signal
 from collections.abc import Iterator
 
@@ -14,3 +15,12 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A command run in this process sets how much is logged: its test must not silence those that follow."""
+    logger = logging.getLogger("omnialpha")
+    before = logger.level
+    yield
+    logger.setLevel(before)
