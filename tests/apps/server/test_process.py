@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import io
-import multiprocessing
 import os
 import signal
 import sqlite3
@@ -16,26 +14,22 @@ from typing import Any
 import httpx2
 import pytest
 
-import omnialpha
+import serving
 import tiny
-from omnialpha.apps.listening import listen
-from omnialpha.apps.serve import serve
 from omnialpha.apps.server.store import JobStore
+from processes import free_port
 
 Start = Callable[[float], tuple[Any, httpx2.Client]]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Begin the command in a fork of this process, with so many seconds for a sampling step."""
-    pipeline = tiny.pipeline()
+    """Begin the command, with so many seconds for a sampling step, and wait until it answers."""
     running = []
 
     def begin(seconds: float) -> tuple[Any, httpx2.Client]:
-        with listen("127.0.0.1", 0) as free:
-            port = free.getsockname()[1]
-        process = multiprocessing.get_context("fork").Process(target=_serve, args=(pipeline, tmp_path, port, seconds))
-        process.start()
+        port = free_port()
+        process = serving.start(tmp_path, port, seconds)
         client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60)
         running.append(process)
         _until(lambda: _answers(client))
@@ -45,23 +39,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
     for process in running:
         process.kill()
         process.join()
-
-
-def _serve(pipeline: Any, data: Path, port: int, seconds: float) -> None:
-    step = pipeline.scheduler.step
-
-    def slow(*args: Any, **options: Any) -> Any:
-        time.sleep(seconds)
-        return step(*args, **options)
-
-    pipeline.scheduler.step = slow
-    omnialpha.load = lambda *args, **options: pipeline
-    limits: dict[str, Any] = {"max_batch": 2, "batch_wait": 0.0, "lease": 0.5, "grace": 20.0}
-    serve(port=port, **(_defaults() | limits | {"data": data}))
-
-
-def _defaults() -> dict[str, Any]:
-    return {name: p.default for name, p in inspect.signature(serve).parameters.items() if name != "port"}
 
 
 def _answers(client: httpx2.Client) -> bool:
