@@ -4,6 +4,8 @@
     python benchmarks/held_out_composites.py --corpora corpora --out composites
     omnialpha eval alphalayers_test composites/manifest.jsonl --model nano -o report
 
+It measures nothing itself; what the last line made is docs/reports/nano_composites.
+
 Objects and scenes come from the test split, which training never saw; the drawing is seeded, so the same corpora give
 the same files. Every fourth scene has two foregrounds.
 """

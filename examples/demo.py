@@ -11,6 +11,7 @@ import transformers
 from PIL import Image, ImageDraw, ImageFont
 
 import omnialpha
+from omnialpha.imaging.backdrop import checkerboard, lay_over
 from omnialpha.imaging.refine import refine
 from omnialpha.imaging.rgba import read, save_png
 
@@ -90,14 +91,9 @@ def tile(image: Image.Image) -> Image.Image:
     """Fit a picture into a tile, over a checkerboard that shows its transparency."""
     scale = (TILE - 8) / max(image.size)
     fitted = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
-    board = Image.new("RGBA", fitted.size, "white")
-    draw = ImageDraw.Draw(board)
-    for y in range(0, board.height, 12):
-        for x in range(y // 12 % 2 * 12, board.width, 24):
-            draw.rectangle((x, y, x + 11, y + 11), "#cccccc")
-    board.alpha_composite(fitted)
+    shown = lay_over(fitted, checkerboard(fitted.size, cell=12))
     result = Image.new("RGB", (TILE, TILE), "white")
-    result.paste(board.convert("RGB"), ((TILE - board.width) // 2, (TILE - board.height) // 2))
+    result.paste(shown, ((TILE - shown.width) // 2, (TILE - shown.height) // 2))
     return result
 
 

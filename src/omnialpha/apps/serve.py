@@ -2,25 +2,22 @@
 
 import logging
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from omnialpha.apps.server.settings import ServiceSettings
-from omnialpha.apps.settings import with_options
+from omnialpha.apps.settings import Serving, with_options
+
+if TYPE_CHECKING:
+    from omnialpha.apps.server.model import Model
 
 
 @with_options
 def serve(
     *,
-    model: Annotated[
-        str, typer.Option("--model", help='"nano" (embedded), "omnialpha", a folder or a hub id.')
-    ] = "nano",
-    adapter: Annotated[str | None, typer.Option("--adapter", help="Adapter for the model.")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, … Default: a GPU if any.")] = None,
-    dtype: Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = None,
-    host: Annotated[str, typer.Option("--host", help="0.0.0.0 to be reached from other machines.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any free one.")] = 8000,
+    serving: Serving,
     settings: ServiceSettings,
 ) -> None:
     """Serve the tasks over HTTP: a queue that survives restarts, and one worker that batches."""
@@ -30,22 +27,30 @@ def serve(
     require("fastapi", extra="serve")
     uvicorn = require("uvicorn", extra="serve")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
-    with listen(host, port) as listener:
-        import omnialpha
-        from omnialpha.apps.batch import quieten_dependencies
+    with listen(serving.host, port) as listener:
         from omnialpha.apps.server.app import create_app
-        from omnialpha.apps.server.model import Model
 
-        quieten_dependencies()
-        pipeline = omnialpha.load(model, adapter=adapter, device=device, dtype=dtype)
-        app = create_app(Model(pipeline, model, adapter), settings)
+        app = create_app(load(serving), settings)
         # Direct calls of running jobs get their results: the worker has its grace time, and a little for the answers.
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=int(settings.grace) + 5)
-        typer.echo(f"Serving {model} at http://{host}:{listener.getsockname()[1]} (jobs in {settings.data})")
+        typer.echo(
+            f"Serving {serving.model} at http://{serving.host}:{listener.getsockname()[1]} (jobs in {settings.data})"
+        )
         try:
             draining(uvicorn.Server)(config).run(sockets=[listener])
         except KeyboardInterrupt:
             typer.echo(f"\nWaiting jobs stay in {settings.data}.")
+
+
+def load(serving: Serving) -> "Model":
+    """The model that the options name, with other libraries' chatter turned off."""
+    import omnialpha
+    from omnialpha.apps.batch import quieten_dependencies
+    from omnialpha.apps.server.model import Model
+
+    quieten_dependencies()
+    pipeline = omnialpha.load(serving.model, adapter=serving.adapter, device=serving.device, dtype=serving.dtype)
+    return Model(pipeline, serving.model, serving.adapter)
 
 
 def draining(server: Any) -> Any:

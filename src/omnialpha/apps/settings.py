@@ -128,6 +128,19 @@ class Pipe:
     stdout: Stdout = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """Which model a process serves, and to whom. Attributes are the options."""
+
+    model: Annotated[str, typer.Option("--model", help='"nano" (embedded), "omnialpha", a folder or a hub id.')] = (
+        "nano"
+    )
+    adapter: Annotated[str | None, typer.Option("--adapter", help="Adapter for the model.")] = None
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, … Default: a GPU if any.")] = None
+    dtype: Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = None
+    host: Annotated[str, typer.Option("--host", help="0.0.0.0 to be reached from other machines.")] = "127.0.0.1"
+
+
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of its records instead of the parameters that hold them.
 

@@ -20,10 +20,10 @@ from omnialpha.evaluation.report import heading, tables
 from omnialpha.evaluation.results import Results, shown_values
 from omnialpha.evaluation.scoring import Prediction, direction, resized, size_of
 from omnialpha.evaluation.tables import Table
+from omnialpha.imaging.backdrop import checkerboard, lay_over
 from omnialpha.imaging.files import atomic_write
 from omnialpha.imaging.rgba import premultiply, to_pil
 
-_CELL = 8  # of the checkerboard, pixels
 _QUALITY = 80
 _STYLE = """
 :root { color-scheme: light dark; --line: #8885; --soft: #8882; }
@@ -191,19 +191,12 @@ def _figure(label: str, pixels: np.ndarray, side: int) -> str:
     if factor > 1:  # small pictures by whole pixels, so that each can be seen
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    board = _checkerboard(image.size)
-    board.alpha_composite(image)
     stream = io.BytesIO()
-    board.convert("RGB").save(stream, "JPEG", quality=_QUALITY)
+    lay_over(image, checkerboard(image.size)).save(stream, "JPEG", quality=_QUALITY)
     data = base64.b64encode(stream.getvalue()).decode()
     size = f'width="{image.width}" height="{image.height}"'
     picture = f'<img src="data:image/jpeg;base64,{data}" alt="{label}" {size} loading="lazy">'
     return f"<figure>{picture}<figcaption>{label}</figcaption></figure>"
-
-
-def _checkerboard(size: tuple[int, int]) -> Image.Image:
-    squares = (np.indices(size[::-1]) // _CELL).sum(axis=0) % 2
-    return Image.fromarray(np.where(squares, 205, 255).astype(np.uint8)).convert("RGBA")
 
 
 def _html_table(table: Table) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from omnialpha.formats import _checks
+from omnialpha.imaging.backdrop import checkerboard
 from omnialpha.imaging.files import atomic_write
 from omnialpha.imaging.layers import LayerStack
 
@@ -16,7 +17,6 @@ _LONGEST_SIDE = 360  # of the flat picture in the animation, in pixels
 _STEPS = 16  # frames of coming apart
 _FRAME_MS, _REST_MS = 50, 1200
 _PAGE = (244, 244, 242, 255)
-_CHECKER, _SQUARE = ((255, 255, 255), (214, 214, 214)), 8
 _FRAME = (120, 120, 120, 255)
 _TURN = 0.45  # share of its width that a card loses when it has turned aside
 _SHEAR = 0.22  # how far the right side of a turned card rises, as a share of its width
@@ -65,12 +65,7 @@ def _scaled(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _on_checkerboard(image: Image.Image) -> Image.Image:
-    board = Image.new("RGBA", image.size, _CHECKER[0])
-    draw = ImageDraw.Draw(board)
-    for y in range(0, image.height, _SQUARE):
-        for x in range(y // _SQUARE % 2 * _SQUARE, image.width, 2 * _SQUARE):
-            draw.rectangle((x, y, x + _SQUARE - 1, y + _SQUARE - 1), _CHECKER[1])
-    return Image.alpha_composite(board, image)
+    return Image.alpha_composite(checkerboard(image.size), image)
 
 
 def _eased(time: float) -> float:

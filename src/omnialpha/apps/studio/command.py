@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from omnialpha.apps.server.settings import ServiceSettings
-from omnialpha.apps.settings import with_options
+from omnialpha.apps.settings import Serving, with_options
 
 if TYPE_CHECKING:
     from omnialpha.apps.server.model import Model
@@ -28,14 +28,8 @@ class Limits(ServiceSettings):
 @with_options
 def studio(
     *,
-    model: Annotated[str, typer.Option("--model", help='"nano" (embedded), "omnialpha", a folder or a hub id.')] = (
-        "nano"
-    ),
-    adapter: Annotated[str | None, typer.Option("--adapter", help="Adapter for the model.")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, … Default: a GPU if any.")] = None,
-    dtype: Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = None,
-    host: Annotated[str, typer.Option("--host", help="0.0.0.0 to be reached from other machines.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any free one.")] = 7860,
+    serving: Serving,
     settings: Limits,
 ) -> None:
     """Open a page in the browser for all tasks, with the HTTP service beside it."""
@@ -45,22 +39,17 @@ def studio(
     require("gradio", extra="studio")
     uvicorn = require("uvicorn", extra="studio")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
-    with listen(host, port) as listener, tempfile.TemporaryDirectory(prefix="omnialpha-studio-") as folder:
-        import omnialpha
-        from omnialpha.apps.batch import quieten_dependencies
-        from omnialpha.apps.serve import draining
-        from omnialpha.apps.server.model import Model
+    with listen(serving.host, port) as listener, tempfile.TemporaryDirectory(prefix="omnialpha-studio-") as folder:
+        from omnialpha.apps.serve import draining, load
 
-        quieten_dependencies()
-        loaded = Model(omnialpha.load(model, adapter=adapter, device=device, dtype=dtype), model, adapter)
-        app = application(loaded, settings, Path(folder))
-        if not is_local(host):
+        app = application(load(serving), settings, Path(folder))
+        if not is_local(serving.host):
             typer.echo(
                 "warning: everybody who reaches this machine can use the page, which asks for no key; "
                 "leave --host out to keep it to yourself",
                 err=True,
             )
-        typer.echo(f"Open http://{host}:{listener.getsockname()[1]} in a browser. Control-C ends.")
+        typer.echo(f"Open http://{serving.host}:{listener.getsockname()[1]} in a browser. Control-C ends.")
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_PATIENCE)
         try:
             draining(uvicorn.Server)(config).run(sockets=[listener])
