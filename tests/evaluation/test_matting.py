@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -87,7 +87,16 @@ FLOATS = hnp.arrays(np.float64, st.shared(SHAPES, key="shape"), elements=st.floa
 TRIMAPS = hnp.arrays(np.uint8, st.shared(SHAPES, key="shape"), elements=st.sampled_from([0, 128, 255]))
 
 
+# 0.75 lies on the step of 0.15 above AIM's 0.6000000000000001, which is not 0.6.
+_ON_THE_STEP = (np.array([[1.0, 0.625, 0.75]]), np.full((1, 3), 230, np.uint8), np.zeros((1, 3), np.uint8), "aim")
+
+# DIM stretches every matte to [0, 1], however little it holds.
+_TINY_SPAN = (np.array([[3e-290, 0.0]]), np.zeros((1, 2), np.uint8), np.zeros((1, 2), np.uint8), "dim")
+
+
 @settings(max_examples=60, deadline=None)
+@example(*_ON_THE_STEP)
+@example(*_TINY_SPAN)
 @given(st.one_of(BYTES, FLOATS), st.one_of(BYTES, FLOATS), TRIMAPS, st.sampled_from(["dim", "aim"]))
 def test_literal_versions(pred: np.ndarray, target: np.ndarray, trimap: np.ndarray, convention: str) -> None:
     p, g = (matte / 255 if matte.dtype == np.uint8 else matte for matte in (pred, target))

@@ -32,7 +32,7 @@ def derivative_taps(radius: int) -> tuple[np.ndarray, np.ndarray]:
 def squared_difference(
     pred: np.ndarray,
     target: np.ndarray,
-    scales: tuple[float, float],
+    spans: tuple[float, float],
     taps: tuple[np.ndarray, np.ndarray],
     border: str,
     region: np.ndarray | None,
@@ -42,7 +42,7 @@ def squared_difference(
     Args:
         pred: ``(H, W)`` ``uint8`` or ``float64``.
         target: Likewise.
-        scales: What to multiply the prediction and the target by.
+        spans: What to divide the prediction and the target by.
         taps: Smoothing and derivative taps of one odd length.
         border: How ``numpy.pad`` extends the mattes.
         region: ``(H, W)`` ``bool``; None for all.
@@ -68,7 +68,7 @@ def squared_difference(
         uneven = np.flatnonzero(_uneven(blocks[0], radius) | _uneven(blocks[1], radius))
         if not len(uneven):
             continue
-        p, g = (_steps(_windows(matte, radius)[uneven], scale) for matte, scale in zip(blocks, scales, strict=True))
+        p, g = (_steps(_windows(matte, radius)[uneven], span) for matte, span in zip(blocks, spans, strict=True))
         total = _gradient(p[0] + g[0], p[1] + g[1], smooth, steps)
         delta = _gradient(p[0] - g[0], p[1] - g[1], smooth, steps)
         difference = _difference(total, delta)
@@ -103,14 +103,15 @@ def _band(taps: np.ndarray) -> np.ndarray:
     return band
 
 
-def _steps(windows: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Differences of neighbours along rows and along columns, ``float32``."""
+def _steps(windows: np.ndarray, span: float) -> tuple[np.ndarray, np.ndarray]:
+    """Differences of neighbours along rows and along columns, as shares of ``span``, ``float32``."""
     if windows.dtype == np.uint8:
         windows = windows.astype(np.float32)  # differences of bytes are exact in single precision
-    factor = np.float32(scale)
-    across = (windows[..., 1:] - windows[..., :-1]).astype(np.float32, copy=False)
-    down = (windows[:, 1:] - windows[:, :-1]).astype(np.float32, copy=False)
-    return across * factor, down * factor
+    across, down = windows[..., 1:] - windows[..., :-1], windows[:, 1:] - windows[:, :-1]
+    # In place and before the cast: a matte may span less than single precision can hold.
+    across /= span
+    down /= span
+    return across.astype(np.float32, copy=False), down.astype(np.float32, copy=False)
 
 
 def _gradient(

@@ -191,8 +191,8 @@ class _Pair:
 
     def grad(self, rules: Convention) -> float:
         """GRAD under a convention."""
-        scales = (_scale(self.pred, rules.normalise), _scale(self.target, rules.normalise))
-        total = squared_difference(self.pred, self.target, scales, rules.taps, rules.border, self.region)
+        spans = (_span(self.pred, rules.normalise), _span(self.target, rules.normalise))
+        total = squared_difference(self.pred, self.target, spans, rules.taps, rules.border, self.region)
         return total / rules.grad_unit
 
     def conn(self, rules: Convention) -> float:
@@ -201,7 +201,7 @@ class _Pair:
         connected = connected_levels(common, skip_empty=rules.skip_empty, by_columns=rules.by_columns).reshape(-1)
         total = 0.0
         for part in _chunks(self.pred.size):
-            threshold = connected[part] / 10
+            threshold = rules.thresholds[connected[part]]
             difference = _excess(self.pred.reshape(-1)[part], threshold)
             difference -= _excess(self.target.reshape(-1)[part], threshold)
             np.abs(difference, out=difference)
@@ -220,11 +220,11 @@ def _chunks(size: int) -> list[slice]:
     return [slice(start, start + _CHUNK) for start in range(0, size, _CHUNK)]
 
 
-def _scale(matte: np.ndarray, normalise: bool) -> float:
-    """Factor to [0, 1], or to values that span [0, 1] where wanted and possible; gradients need no offset."""
+def _span(matte: np.ndarray, normalise: bool) -> float:
+    """What to divide by to reach [0, 1], or to span it where wanted and possible; gradients need no offset."""
     full = 255.0 if matte.dtype == np.uint8 else 1.0
     span = float(matte.max()) - float(matte.min())
-    return 1 / span if normalise and span > 0 else 1 / full
+    return span if normalise and span > 0 else full
 
 
 def _levels(matte: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
