@@ -74,6 +74,7 @@ def provenance(request: Request, profile: Profile, entry: int, seed: int | None,
         "seed": None if seed is None else seed + entry,
         "num_inference_steps": request.steps,
         "true_cfg_scale": request.true_cfg_scale,
+        "step_cache": request.step_cache,
         "profile": profile.name,
         "work_size": list(work_size),
     }

@@ -30,7 +30,9 @@ from omnialpha.models.lora import check_fit
 from omnialpha.models.pictures import Size, resize_layers, resized, to_tensor
 from omnialpha.models.profile import PAPER, Profile
 from omnialpha.models.prompt import Embeddings, PromptEncoder, grid_size, over_white
+from omnialpha.models.prompt_memory import PromptMemory
 from omnialpha.models.sampling import guide, initial_noise, resolution_shift
+from omnialpha.models.step_cache import cache_config, cached
 from omnialpha.models.transformer import TokenGrid, layer_shapes, velocity, with_layer_positions
 from omnialpha.models.vae import single_frame
 from omnialpha.outputs import OUTPUT_TYPES, OmniAlphaOutput, assemble
@@ -91,6 +93,7 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
             image_processor=image_processor,
         )
         self.register_to_config(profile=self.profile.to_dict())
+        self._prompt_memory = PromptMemory()
         self._interrupt = False
 
     @property
@@ -138,6 +141,7 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
         negative_prompt: str = "",
         images: Pictures = None,
         num_targets: int | None = None,
+        num_images_per_prompt: int = 1,
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int | None = None,
@@ -152,6 +156,7 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
         output_type: str = "pil",
         return_dict: bool = True,
         attention_kwargs: dict[str, Any] | None = None,
+        step_cache: str | None = None,
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> OmniAlphaOutput:
@@ -165,6 +170,8 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
             images: the input pictures in order; a list of such lists is a batch, and one list serves all prompts.
                 Pictures of a task share one size. Without ``task`` each is used at its own size.
             num_targets: m; by default the smallest number that the task allows, 1 without ``task``.
+            num_images_per_prompt: samples of each batch entry, which differ in their noise. They are entries of their
+                own, those of one prompt next to each other; what all of them read is encoded once.
             height: height of the results in pixels; by default that of the first picture.
             width: width of the results in pixels; by default that of the first picture.
             num_inference_steps: sampling steps; by default the profile's.
@@ -179,6 +186,8 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
             output_type: "pil", "np", "pt" or "latent".
             return_dict: False returns the values as a plain tuple, as diffusers' other pipelines do.
             attention_kwargs: passed on to the attention processors; ``{"scale": s}`` sets an adapter's strength.
+            step_cache: skip most of the transformer at steps whose result is nearly known: "first_block", "magcache" or
+                "taylorseer", or one with its threshold, as in "first_block=0.1"; see `models.step_cache`.
             callback_on_step_end: called as ``callback(pipe, step, timestep, tensors)`` after every step; may return
                 changed tensors.
             callback_on_step_end_tensor_inputs: which tensors the callback gets: "latents", "prompt_embeds".
@@ -202,10 +211,13 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
             num_targets=num_targets,
             steps=num_inference_steps,
             true_cfg_scale=true_cfg_scale,
+            step_cache=step_cache,
             num_embeds=None if prompt_embeds is None else len(prompt_embeds),
+            num_samples=num_images_per_prompt,
         )
         if request.steps == 1 and self.scheduler.config.shift_terminal:
             raise InputError("this scheduler stretches its last step, which takes num_inference_steps=2 or more")
+        cache = cache_config(step_cache, request.steps, self.profile.mag_ratios)
         B, m = len(request.prompts), request.num_targets
         guided = request.true_cfg_scale > 1
         device = self._execution_device
@@ -216,7 +228,7 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
         explicit = height is not None or width is not None
         pictures = fit_inputs(request, self.profile, work_size, explicit=explicit)
 
-        # 3. Words and pictures through the VLM, whose vision tower runs once for both prompts.
+        # 3. Words and pictures through the VLM: nothing that prompts, guidance or samples share is read twice.
         words: list[list[str] | Embeddings] = [
             request.prompts if prompt_embeds is None else (prompt_embeds, prompt_embeds_mask),
             [negative_prompt] * B
@@ -240,7 +252,7 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
         self.scheduler.set_begin_index(0)
 
         # 6. Denoise.
-        with self.progress_bar(total=request.steps) as progress:
+        with cached(self.transformer, cache), self.progress_bar(total=request.steps) as progress:
             for step, timestep in enumerate(self.scheduler.timesteps):
                 if self.interrupt:
                     continue
@@ -298,30 +310,42 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
     def _embed(
         self, words: Sequence[list[str] | Embeddings], pictures: list[list[Image.Image]], device: torch.device
     ) -> list[Embeddings]:
-        """Embed each list of prompts together with the pictures; embeddings that the caller brought pass through."""
-        prompts = [entry for entry in words if isinstance(entry, list)]
-        seen = [[over_white(to_tensor(image)) for image in entry] for entry in pictures]
-        made = iter(self.prompt_encoder.embed_each(prompts, seen, device) if prompts else [])
-        return [
-            next(made)
-            if isinstance(entry, list)
-            else (entry[0].to(device), None if entry[1] is None else entry[1].to(device))
-            for entry in words
-        ]
+        """Embed positive and, where given, negative prompts together with the pictures.
+
+        Embeddings that the caller brought are repeated for the samples of each. A negative prompt without pictures is
+        the same in every call and remembered.
+        """
+        B, encoder = len(pictures), self.prompt_encoder
+        results: dict[int, Embeddings] = {}
+        for k, entry in enumerate(words):
+            if not isinstance(entry, list):
+                results[k] = cast(Embeddings, tuple(_repeated(values, B, device) for values in entry))
+            elif k > 0 and not any(pictures):
+                results[k] = _repeated(self._prompt_memory.embed(encoder, entry[0], device), B, device), None
+        missing = [k for k in range(len(words)) if k not in results]
+        if missing:
+            tensors = {id(image): over_white(to_tensor(image)) for entry in pictures for image in entry}
+            seen = [[tensors[id(image)] for image in entry] for entry in pictures]
+            results |= zip(missing, encoder.embed_each([words[k] for k in missing], seen, device))
+        return [results[k] for k in range(len(words))]
 
     def _encode(self, pictures: list[list[Image.Image]], dtype: torch.dtype) -> tuple[Tensor | None, list[TokenGrid]]:
         """Packed clean latents of all inputs (B, S, C), None without inputs, and the token grid of each input."""
-        tokens, grids = [], []
-        for same_slot in zip(*pictures, strict=True):
-            size = grid_size(*same_slot[0].size, grid=self.profile.grid)
-            x_BCHW = torch.stack([to_tensor(resized(image, size)) for image in same_slot])
+        images = {id(image): image for entry in pictures for image in entry}
+        sizes = {key: grid_size(*image.size, grid=self.profile.grid) for key, image in images.items()}
+        tokens: dict[int, Tensor] = {}
+        for size in dict.fromkeys(sizes.values()):  # one call of the VAE for all different pictures of a size
+            keys = [key for key in images if sizes[key] == size]
+            x_NCHW = torch.stack([to_tensor(resized(images[key], size)) for key in keys])
             if self.profile.clean_transparent:
-                x_BCHW[:, :3] *= x_BCHW[:, 3:] > 0
-            x_BCHW = (x_BCHW * 2 - 1).to(self._execution_device, self.vae.dtype)
-            z_BCHW = self.vae.encode(x_BCHW.unsqueeze(2)).latent_dist.mode().squeeze(2)
-            tokens.append(pack(normalise(z_BCHW, self.vae).unsqueeze(1)).to(dtype))
-            grids.append((size[1] // self._token_size, size[0] // self._token_size))
-        return (torch.cat(tokens, dim=1) if tokens else None), grids
+                x_NCHW[:, :3] *= x_NCHW[:, 3:] > 0
+            x_NCHW = (x_NCHW * 2 - 1).to(self._execution_device, self.vae.dtype)
+            z_NCHW = self.vae.encode(x_NCHW.unsqueeze(2)).latent_dist.mode().squeeze(2)
+            tokens |= zip(keys, pack(normalise(z_NCHW, self.vae).unsqueeze(1)).to(dtype), strict=True)
+        if not tokens:
+            return None, []
+        grids = [(sizes[id(image)][1] // self._token_size, sizes[id(image)][0] // self._token_size) for image in pictures[0]]
+        return torch.stack([torch.cat([tokens[id(image)] for image in entry]) for entry in pictures]), grids
 
     def _decode(self, tokens_BSC: Tensor, grid: TokenGrid, size: Size) -> Tensor:
         """Layers (B, L, 4, H, W) as float32 in [0, 1] at the given size."""

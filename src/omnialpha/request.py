@@ -37,12 +37,14 @@ class Request:
 
     Attributes:
         task: the task; None when the caller wrote the prompt.
-        prompts: one instruction per batch entry.
+        prompts: one instruction per batch entry; each sample of a prompt is an entry.
         texts: the caption of each batch entry, where the task takes one.
-        images: the "RGBA" input pictures of each batch entry; the same number and sizes in all entries.
+        images: the "RGBA" input pictures of each batch entry; the same number and sizes in all entries. Equal pictures
+            are one object.
         num_targets: m.
         steps: sampling steps.
         true_cfg_scale: guidance.
+        step_cache: how steps are cached; None: not.
     """
 
     task: Task | None
@@ -52,6 +54,7 @@ class Request:
     num_targets: int
     steps: int
     true_cfg_scale: float
+    step_cache: str | None = None
 
     @property
     def num_inputs(self) -> int:
@@ -69,7 +72,9 @@ def understand(
     num_targets: int | None,
     steps: int | None,
     true_cfg_scale: float | None,
+    step_cache: str | None = None,
     num_embeds: int | None,
+    num_samples: int = 1,
 ) -> Request:
     """Check a call and fill in what the task and the profile say.
 
@@ -82,7 +87,9 @@ def understand(
         num_targets: see there.
         steps: ``num_inference_steps`` there.
         true_cfg_scale: see there.
+        step_cache: see there.
         num_embeds: batch size of the prompt embeddings that stand for the prompt; None when there are none.
+        num_samples: ``num_images_per_prompt`` there.
 
     Raises:
         InputError: the call contradicts itself, the task or the model.
@@ -100,7 +107,7 @@ def understand(
     entries, is_batch = _entries(images)
     B = _batch_size(words, len(entries) if is_batch else None, num_embeds)
     per_entry: list[str | None] = [words] * B if words is None or isinstance(words, str) else list(words)
-    pictures = _pictures(found, entries)
+    pictures = _shared(_pictures(found, entries))
     if found is None:
         m = 1 if num_targets is None else num_targets
         if m < 1:
@@ -109,15 +116,19 @@ def understand(
     else:
         m = found.num_targets(num_targets)
         prompts = [found.prompt(words, template=profile.instructions.get(found.id)) for words in per_entry]
+    if num_samples < 1:
+        raise InputError(f"num_images_per_prompt is at least 1, received {num_samples}")
+    entry_of_sample = [entry for entry in range(B) for _ in range(num_samples)]
     name = found.id if found is not None else ""
     request = Request(
         task=found,
-        prompts=prompts,
-        texts=[None] * B if found is None else per_entry,
-        images=pictures if is_batch else pictures * B,
+        prompts=[prompts[b] for b in entry_of_sample],
+        texts=[None if found is None else per_entry[b] for b in entry_of_sample],
+        images=[pictures[b if is_batch else 0] for b in entry_of_sample],
         num_targets=m,
         steps=profile.task_steps.get(name, profile.steps) if steps is None else steps,
         true_cfg_scale=profile.task_cfg.get(name, profile.true_cfg_scale) if true_cfg_scale is None else true_cfg_scale,
+        step_cache=step_cache,
     )
     if request.steps < 1:
         raise InputError(f"num_inference_steps is at least 1, received {request.steps}")
@@ -181,7 +192,8 @@ def fit_inputs(request: Request, profile: Profile, work: Size, *, explicit: bool
             return image
         return resized(image, work if request.task else grid_size(*image.size, grid=profile.grid, max_area=limit))
 
-    return [[fitted(image) for image in entry] for entry in request.images]
+    once = {id(image): fitted(image) for entry in request.images for image in entry}
+    return [[once[id(image)] for image in entry] for entry in request.images]
 
 
 def _entries(images: Pictures) -> tuple[list[list[Picture]], bool]:
@@ -235,6 +247,14 @@ def _pictures(found: Task | None, entries: list[list[Picture]]) -> list[list[Ima
                 "run different ones separately"
             )
     return pictures
+
+
+def _shared(pictures: list[list[Image.Image]]) -> list[list[Image.Image]]:
+    """Equal pictures as one object, so that what is made of them is made once."""
+    if sum(map(len, pictures)) < 2:
+        return pictures
+    first: dict[tuple[Size, bytes], Image.Image] = {}
+    return [[first.setdefault((image.size, image.tobytes()), image) for image in entry] for entry in pictures]
 
 
 def _check_equal_sizes(found: Task | None, images: list[Image.Image]) -> None:

@@ -49,6 +49,8 @@ class Profile:
         task_cfg: other guidance for single tasks.
         instructions: wordings that these weights were tuned with, by task; ``{text}`` stands for the caption.
         clean_transparent: set the colour of fully transparent pixels of an input to black before the VAE.
+        mag_ratios: how the transformer's residual grows from step to step, measured on these weights by
+            `omnialpha calibrate`; step caching with "magcache" needs it.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Profile:
     task_cfg: Mapping[str, float] = field(default_factory=dict)
     instructions: Mapping[str, str] = field(default_factory=dict)
     clean_transparent: bool = False
+    mag_ratios: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.layer_order not in ("paper", "released"):
@@ -81,8 +84,9 @@ class Profile:
         >>> Profile.from_dict(RELEASED.to_dict()) == RELEASED
         True
         """
-        values = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
-        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values}
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values |= {name: dict(value) for name, value in values.items() if isinstance(value, Mapping)}
+        return values | {"mag_ratios": list(self.mag_ratios)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Profile:
@@ -95,7 +99,7 @@ class Profile:
         for name in values:
             if name not in known:
                 raise CheckpointError(f'unknown profile field "{name}"{nearest(name, known)}')
-        return cls(**values)
+        return cls(**{**values, "mag_ratios": tuple(values.get("mag_ratios", ()))})
 
 
 _RELEASED_REMOVAL = (
