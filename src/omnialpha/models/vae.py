@@ -20,9 +20,10 @@ from diffusers.models.autoencoders.autoencoder_kl_qwenimage import QwenImageCaus
 from diffusers.models.autoencoders.vae import DecoderOutput
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from omnialpha.errors import CheckpointError, InputError
+from omnialpha.models import strips
 
 Vae = TypeVar("Vae", AutoencoderKLQwenImage, AutoencoderKL)
 
@@ -162,6 +163,8 @@ def encode_frame(vae: AutoencoderKLQwenImage, x_BCHW: Tensor) -> Tensor:
     Returns:
         (B, 2·z, H/8, W/8) moments.
     """
+    if not _needs_modules(vae.encoder, x_BCHW):
+        return strips.encode(vae, x_BCHW)
     x_BCTHW = x_BCHW.contiguous(memory_format=torch.channels_last).unsqueeze(2)
     # Without a feature cache the temporal resampling convolutions are skipped, as the stock code does for frame one.
     return vae.quant_conv(vae.encoder(x_BCTHW)).squeeze(2)
@@ -177,6 +180,8 @@ def decode_frame(vae: AutoencoderKLQwenImage, z_BCHW: Tensor) -> Tensor:
     Returns:
         (B, 4, 8h, 8w) images, nominally in [-1, 1].
     """
+    if not _needs_modules(vae.decoder, z_BCHW):
+        return strips.decode(vae, z_BCHW)
     z_BCTHW = z_BCHW.contiguous(memory_format=torch.channels_last).unsqueeze(2)
     return vae.decoder(vae.post_quant_conv(z_BCTHW)).squeeze(2)
 
@@ -186,8 +191,9 @@ def single_frame(vae: Vae) -> Vae:
 
     A causal 3-D convolution over one frame sees zeros in all but its last temporal tap, so it equals a 2-D convolution
     with `weight[:, :, -1]`; and nothing has to be cached for a next frame. Results equal the stock ones to float32
-    rounding. Videos (T > 1) and tiling keep the stock path. Weights, their names, config and class stay the same, so
-    `save_pretrained`, `to`, half precision, deepcopy, checkpointing and training behave as before.
+    rounding. Without gradients, large pictures pass by in strips (`models/strips.py`), which is also what
+    `enable_tiling` then means. Videos (T > 1) keep the stock path. Weights, their names, config and class stay the
+    same, so `save_pretrained`, `to`, half precision, deepcopy, checkpointing and training behave as before.
 
     Args:
         vae: changed in place; an `AutoencoderKL`, which has no frames, is returned as it is.
@@ -234,27 +240,26 @@ class _FrameNorm(QwenImageRMS_norm):
         return out if isinstance(self.bias, float) else out + self.bias
 
 
+def _needs_modules(part: nn.Module, x_BCHW: Tensor) -> bool:
+    """Whether encoder or decoder must be run by its modules' forward.
+
+    That is so where gradients are wanted, and where hooks of the modules bring the weights: offloading keeps them on
+    another device until then, layerwise casting in another dtype.
+    """
+    elsewhere = any(weight.device != x_BCHW.device or weight.dtype != x_BCHW.dtype for weight in part.parameters())
+    return torch.is_grad_enabled() or elsewhere
+
+
 def _encode(self: AutoencoderKLQwenImage, x_BCTHW: Tensor) -> Tensor:
-    tiled = (
-        self.use_tiling
-        and max(x_BCTHW.shape[-2] - self.tile_sample_min_height, x_BCTHW.shape[-1] - self.tile_sample_min_width) > 0
-    )
-    if x_BCTHW.shape[2] > 1 or tiled:
+    tiled_modules = self.use_tiling and _needs_modules(self.encoder, x_BCTHW)
+    if x_BCTHW.shape[2] > 1 or tiled_modules:
         return AutoencoderKLQwenImage._encode(self, x_BCTHW)
     return encode_frame(self, x_BCTHW.squeeze(2)).unsqueeze(2)
 
 
 def _decode(self: AutoencoderKLQwenImage, z_BCTHW: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
-    scale = self.spatial_compression_ratio
-    tiled = (
-        self.use_tiling
-        and max(
-            z_BCTHW.shape[-2] - self.tile_sample_min_height // scale,
-            z_BCTHW.shape[-1] - self.tile_sample_min_width // scale,
-        )
-        > 0
-    )
-    if z_BCTHW.shape[2] > 1 or tiled:
+    tiled_modules = self.use_tiling and _needs_modules(self.decoder, z_BCTHW)
+    if z_BCTHW.shape[2] > 1 or tiled_modules:
         return AutoencoderKLQwenImage._decode(self, z_BCTHW, return_dict=return_dict)
     sample = decode_frame(self, z_BCTHW.squeeze(2)).unsqueeze(2).clamp(-1.0, 1.0)
     return DecoderOutput(sample=sample) if return_dict else (sample,)
