@@ -55,10 +55,10 @@ class StockProcessor(Qwen2VLProcessor):
 
     def __call__(self, images: Sequence[Image.Image], text: list[str], **options: Any) -> BatchFeature:
         for number in range(1, len(images) + 1):
-            announced = (
+            stock, ours = (
                 template.replace("{}", str(number)) for template in (QWEN_PICTURE_TEMPLATE, self.picture_template)
             )
-            text = [line.replace(*announced, 1) for line in text]
+            text = [line.replace(stock, ours, 1) for line in text]
         white = Image.new("RGBA", images[0].size, "white")
         return super().__call__(
             [Image.alpha_composite(white, image).convert("RGB") for image in images], text, **options
@@ -96,9 +96,7 @@ class Rival:
             true_cfg_scale: guidance; the negative prompt is empty.
         """
         width, height = images[0].size
-        own_area = width * height
-        areas = {"VAE_IMAGE_SIZE": own_area, "CONDITION_IMAGE_SIZE": min(own_area, self.profile.vlm_area or own_area)}
-        with mock.patch.multiple(stock_module, **areas), _several_targets(self.pipe, len(noise_LSC)):
+        with _several_targets(self.pipe, len(noise_LSC)), _areas(width * height, self.profile.vlm_area):
             tokens_BSC = self.pipe(
                 images,
                 prompt,
@@ -121,6 +119,16 @@ class Rival:
         )
         layers = vae.decode(latents_LCTHW * std.to(latents_LCTHW) + mean.to(latents_LCTHW), return_dict=False)[0]
         return pipe.image_processor.postprocess(layers[:, :, 0], output_type="pt")
+
+
+@contextmanager
+def _areas(own: int, vlm_limit: int | None) -> Iterator[None]:
+    """Set the areas to which the stock module scales pictures: their own, for the VLM within the profile's limit."""
+    with (
+        mock.patch.object(stock_module, "VAE_IMAGE_SIZE", own),
+        mock.patch.object(stock_module, "CONDITION_IMAGE_SIZE", min(own, vlm_limit or own)),
+    ):
+        yield
 
 
 @contextmanager
