@@ -1,0 +1,39 @@
+"""The formula of a transformer call's operations, held against torch's counter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from accelerate import init_empty_weights
+from diffusers import QwenImageTransformer2DModel
+from flops import counted, transformer_flops
+from torch import nn
+
+import tiny
+from omnialpha.models.transformer import layer_shapes, velocity, with_layer_positions
+
+
+def test_the_counter_counts_two_operations_for_each_multiplication() -> None:
+    layer = nn.Linear(3, 5, device="meta")
+    assert counted(lambda: layer(torch.empty(7, 3, device="meta"))) == 2 * 7 * 3 * 5
+
+
+@pytest.mark.parametrize("full_width", [True, False])
+@pytest.mark.parametrize(("batch", "pictures", "text_tokens"), [(1, 2, 100), (2, 5, 31)])
+def test_the_formula_agrees_with_the_counter(full_width: bool, batch: int, pictures: int, text_tokens: int) -> None:
+    with init_empty_weights():
+        model = QwenImageTransformer2DModel(num_layers=2) if full_width else tiny.transformer()
+    transformer = with_layer_positions(model.to("meta"))
+    config = transformer.config
+    tokens = pictures * 16 * 8
+    shapes = layer_shapes((16, 8), pictures, [], "paper")
+    x_BSC = torch.empty(batch, tokens, config.in_channels, device="meta")
+    embeds_BTD = torch.empty(batch, text_tokens, config.joint_attention_dim, device="meta")
+
+    def call() -> None:
+        velocity(transformer, x_BSC, None, torch.empty(batch, device="meta"), (embeds_BTD, None), shapes)
+
+    with torch.no_grad():
+        by_torch = counted(call)
+    formula = transformer_flops(config, image_tokens=tokens, text_tokens=text_tokens, batch=batch)
+    assert formula == pytest.approx(by_torch, rel=0.01)
