@@ -118,6 +118,7 @@ def attempt(job: Job, target: Path, model: Model, settings: Settings, report: Re
             seed=settings.seed,
             num_inference_steps=settings.steps,
             true_cfg_scale=settings.guidance,
+            step_cache=settings.step_cache,
             height=settings.height,
             width=settings.width,
         )

@@ -211,6 +211,24 @@ def convert_vae(
 
 
 @app.command()
+def calibrate(
+    images: Images = None,
+    *,
+    model: Annotated[str, typer.Option("--model", help='"nano" (embedded) or a folder of your own.')] = "nano",
+    adapter: Annotated[str | None, typer.Option("--adapter", help="Folder of an adapter for the model.")] = None,
+    steps: Annotated[int, typer.Option("--steps", help="Sampling steps at which to measure.")] = 50,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, … Default: a GPU if any.")] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = None,
+) -> None:
+    """Measure what --step-cache magcache needs to know of a checkpoint, and write it into its profile."""
+    from omnialpha.apps.batch import quieten_dependencies
+    from omnialpha.apps.calibrate import calibrate as measure  # imports torch
+
+    quieten_dependencies()
+    typer.echo(str(measure(images or (), model=model, adapter=adapter, steps=steps, device=device, dtype=dtype)))
+
+
+@app.command()
 @with_options
 def watch(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where pictures appear.", show_default=False)],

@@ -57,6 +57,13 @@ class Settings:
     guidance: Annotated[
         float | None, typer.Option("--guidance", min=0.0, help="True CFG scale; 1 turns it off. Default: the model's.")
     ] = None
+    step_cache: Annotated[
+        str | None,
+        typer.Option(
+            "--step-cache",
+            help="Faster at many steps, slightly different: taylorseer, first_block or magcache, or NAME=threshold.",
+        ),
+    ] = None
     size: Annotated[
         str | None,
         typer.Option(
