@@ -18,6 +18,12 @@ def test_the_counter_counts_two_operations_for_each_multiplication() -> None:
     assert counted(lambda: layer(torch.empty(7, 3, device="meta"))) == 2 * 7 * 3 * 5
 
 
+def test_attention_on_the_cpu_is_counted() -> None:
+    q = torch.zeros(1, 3, 16, 8)  # (batch, heads, tokens, channels)
+    flops = counted(lambda: nn.functional.scaled_dot_product_attention(q, q, q))
+    assert flops == 2 * 2 * 3 * 16 * 16 * 8
+
+
 @pytest.mark.parametrize("full_width", [True, False])
 @pytest.mark.parametrize(("batch", "pictures", "text_tokens"), [(1, 2, 100), (2, 5, 31)])
 def test_the_formula_agrees_with_the_counter(full_width: bool, batch: int, pictures: int, text_tokens: int) -> None:
