@@ -25,11 +25,12 @@ from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer, Qwen2VLImageProcessorPil
 
 from omnialpha.errors import InputError, nearest
-from omnialpha.models.latents import PATCH, denormalise, normalise, pack, unpack
+from omnialpha.models.inputs import encode_pictures
+from omnialpha.models.latents import PATCH, denormalise, unpack
 from omnialpha.models.lora import check_fit
-from omnialpha.models.pictures import Size, resize_layers, resized, to_tensor
+from omnialpha.models.pictures import Size, resize_layers, to_tensor
 from omnialpha.models.profile import PAPER, Profile
-from omnialpha.models.prompt import Embeddings, PromptEncoder, grid_size, over_white
+from omnialpha.models.prompt import Embeddings, PromptEncoder, over_white, repeat_embeddings
 from omnialpha.models.prompt_memory import PromptMemory
 from omnialpha.models.sampling import guide, initial_noise, resolution_shift
 from omnialpha.models.step_cache import cache_config, cached
@@ -230,19 +231,22 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
 
         # 3. Words and pictures through the VLM: nothing that prompts, guidance or samples share is read twice.
         words: list[list[str] | Embeddings] = [
-            request.prompts if prompt_embeds is None else (prompt_embeds, prompt_embeds_mask),
-            [negative_prompt] * B
-            if negative_prompt_embeds is None
-            else (negative_prompt_embeds, negative_prompt_embeds_mask),
+            request.prompts if prompt_embeds is None else (prompt_embeds, prompt_embeds_mask)
         ]
-        positive, *negative = self._embed(words if guided else words[:1], pictures, device)
+        if guided:
+            words.append(
+                self._negative_words(negative_prompt, pictures, device)
+                if negative_prompt_embeds is None
+                else (negative_prompt_embeds, negative_prompt_embeds_mask)
+            )
+        positive, *negative = self._embed(words, pictures, device)
         dtype = positive[0].dtype
 
         # 4. Noise for the targets, clean latents of the inputs, layer positions for both.
         target_grid = work_size[1] // self._token_size, work_size[0] // self._token_size
         noise_shape = (B, m, self.vae.config.z_dim, target_grid[0] * PATCH, target_grid[1] * PATCH)
         x = initial_noise(noise_shape, latents=latents, generator=generator, seed=seed, device=device, dtype=dtype)
-        inputs_BSC, input_grids = self._encode(pictures, dtype)
+        inputs_BSC, input_grids = encode_pictures(self.vae, pictures, self.profile, device, dtype)
         shapes = layer_shapes(target_grid, m, input_grids, self.profile.layer_order)
 
         # 5. Noise levels, shifted for the number of target tokens.
@@ -307,45 +311,26 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
                 "load the base together with an adapter: omnialpha.load(base, adapter=…)"
             )
 
+    def _negative_words(
+        self, prompt: str, pictures: list[list[Image.Image]], device: torch.device
+    ) -> list[str] | Embeddings:
+        """What guidance leads away from: without pictures the same in every call, and remembered."""
+        if any(pictures):
+            return [prompt] * len(pictures)
+        return self._prompt_memory.embed(self.prompt_encoder, prompt, device), None
+
     def _embed(
         self, words: Sequence[list[str] | Embeddings], pictures: list[list[Image.Image]], device: torch.device
     ) -> list[Embeddings]:
-        """Embed positive and, where given, negative prompts together with the pictures.
-
-        Embeddings that the caller brought are repeated for the samples of each. A negative prompt without pictures is
-        the same in every call and remembered.
-        """
-        B, encoder = len(pictures), self.prompt_encoder
-        results: dict[int, Embeddings] = {}
-        for k, entry in enumerate(words):
-            if not isinstance(entry, list):
-                results[k] = cast(Embeddings, tuple(_repeated(values, B, device) for values in entry))
-            elif k > 0 and not any(pictures):
-                results[k] = _repeated(self._prompt_memory.embed(encoder, entry[0], device), B, device), None
-        missing = [k for k in range(len(words)) if k not in results]
-        if missing:
-            tensors = {id(image): over_white(to_tensor(image)) for entry in pictures for image in entry}
-            seen = [[tensors[id(image)] for image in entry] for entry in pictures]
-            results |= zip(missing, encoder.embed_each([words[k] for k in missing], seen, device))
-        return [results[k] for k in range(len(words))]
-
-    def _encode(self, pictures: list[list[Image.Image]], dtype: torch.dtype) -> tuple[Tensor | None, list[TokenGrid]]:
-        """Packed clean latents of all inputs (B, S, C), None without inputs, and the token grid of each input."""
-        images = {id(image): image for entry in pictures for image in entry}
-        sizes = {key: grid_size(*image.size, grid=self.profile.grid) for key, image in images.items()}
-        tokens: dict[int, Tensor] = {}
-        for size in dict.fromkeys(sizes.values()):  # one call of the VAE for all different pictures of a size
-            keys = [key for key in images if sizes[key] == size]
-            x_NCHW = torch.stack([to_tensor(resized(images[key], size)) for key in keys])
-            if self.profile.clean_transparent:
-                x_NCHW[:, :3] *= x_NCHW[:, 3:] > 0
-            x_NCHW = (x_NCHW * 2 - 1).to(self._execution_device, self.vae.dtype)
-            z_NCHW = self.vae.encode(x_NCHW.unsqueeze(2)).latent_dist.mode().squeeze(2)
-            tokens |= zip(keys, pack(normalise(z_NCHW, self.vae).unsqueeze(1)).to(dtype), strict=True)
-        if not tokens:
-            return None, []
-        grids = [(sizes[id(image)][1] // self._token_size, sizes[id(image)][0] // self._token_size) for image in pictures[0]]
-        return torch.stack([torch.cat([tokens[id(image)] for image in entry]) for entry in pictures]), grids
+        """Embed each list of prompts together with the pictures; embeddings that are there serve all samples."""
+        prompts = [entry for entry in words if isinstance(entry, list)]
+        tensors = {id(image): over_white(to_tensor(image)) for entry in pictures for image in entry}
+        seen = [[tensors[id(image)] for image in entry] for entry in pictures]
+        made = iter(self.prompt_encoder.embed_each(prompts, seen, device) if prompts else [])
+        return [
+            next(made) if isinstance(entry, list) else repeat_embeddings(entry, len(pictures), device)
+            for entry in words
+        ]
 
     def _decode(self, tokens_BSC: Tensor, grid: TokenGrid, size: Size) -> Tensor:
         """Layers (B, L, 4, H, W) as float32 in [0, 1] at the given size."""

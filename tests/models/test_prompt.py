@@ -37,7 +37,7 @@ def test_pixel_values_equal_those_of_the_stock_image_processor(encoder: PromptEn
     if picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)
     expected = encoder.image_processor(images=[picture], return_tensors="pt")
-    received = encoder._pixels([[image]], torch.device("cpu"))
+    received = encoder._pixels([image], torch.device("cpu"))
     assert received.grid_thw.tolist() == expected["image_grid_thw"].tolist()
     torch.testing.assert_close(received.patches, expected["pixel_values"], atol=1e-6, rtol=0)
 
@@ -51,7 +51,7 @@ def test_hidden_states_equal_those_of_the_stock_model(encoder: PromptEncoder) ->
         f"Picture {k + 1}: <|vision_start|>{'<|image_pad|>' * count}<|vision_end|>" for k, count in enumerate(counts)
     )
     ids = tokenizer(profile.prompt_template.format(announced + "cut it out"), return_tensors="pt")["input_ids"]
-    pixels = encoder._pixels([images], torch.device("cpu"))
+    pixels = encoder._pixels(images, torch.device("cpu"))
     with torch.no_grad():
         expected = encoder.text_encoder(
             input_ids=ids,

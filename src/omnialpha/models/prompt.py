@@ -10,7 +10,8 @@ Shape suffixes: B prompts, T tokens, D hidden size, N pictures, H and W pixels.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +19,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessorPil
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from omnialpha.errors import InputError
 from omnialpha.models.profile import Profile
+from omnialpha.models.vlm_tokens import Tokens, expand, pad
 
 Embeddings = tuple[Tensor, Tensor | None]
 """Hidden states (B, T, D) and the mask (B, T) of the real ones, None when no row is padded."""
@@ -44,6 +47,26 @@ def grid_size(width: int, height: int, *, grid: int, max_area: int | None = None
     exact_width = math.sqrt(area * (width / height))
     exact_height = exact_width / (width / height)
     return max(grid, round(exact_width / grid) * grid), max(grid, round(exact_height / grid) * grid)
+
+
+def repeat_embeddings(embeddings: Embeddings, batch: int, device: torch.device) -> Embeddings:
+    """Embeddings of some prompts for a batch that holds several samples of each, next to each other.
+
+    Args:
+        embeddings: of P prompts.
+        batch: number of entries, a multiple of P.
+        device: where they are wanted.
+
+    Raises:
+        InputError: it is no multiple.
+    """
+    hidden_PTD, mask_PT = embeddings
+    samples, rest = divmod(batch, len(hidden_PTD))
+    if rest or (mask_PT is not None and len(mask_PT) != len(hidden_PTD)):
+        masks = "" if mask_PT is None else f" and {len(mask_PT)} masks"
+        raise InputError(f"expected embeddings for a batch of {batch}, received {len(hidden_PTD)}{masks}")
+    hidden_BTD = hidden_PTD.to(device).repeat_interleave(samples, 0)
+    return hidden_BTD, None if mask_PT is None else mask_PT.to(device).repeat_interleave(samples, 0)
 
 
 class PromptEncoder:
@@ -96,50 +119,69 @@ class PromptEncoder:
     ) -> list[Embeddings]:
         """Embed several lists of prompts (say positive and negative ones) that share their pictures.
 
-        The vision tower runs once, for the first list. Arguments and errors as for :meth:`embed`.
+        Nothing is computed twice: the vision tower sees each picture once (the same tensor in several places is one
+        picture), the language model reads each different prompt with its pictures once. Arguments and errors as for
+        :meth:`embed`.
         """
-        device = device or self.text_encoder.device
-        pixels = self._pixels(images, device) if any(images) else None
+        for prompts in prompt_lists:
+            if len(prompts) != len(images):
+                raise InputError(f"expected one list of pictures per prompt, received {len(images)} for {len(prompts)}")
+        # A row is its words and its pictures, these by identity.
+        keys = [
+            [(words, *map(id, seen)) for words, seen in zip(prompts, images, strict=True)] for prompts in prompt_lists
+        ]
+        rows = {key: (key[0], seen) for row_keys in keys for key, seen in zip(row_keys, images, strict=True)}
+        place = {key: r for r, key in enumerate(rows)}
+        hidden_RTD, mask_RT = self._read(list(rows.values()), device or self.text_encoder.device)
         results: list[Embeddings] = []
-        seen: list[object] = []  # what the vision tower returned
-        # All calls go through the VLM's own forward, never through its parts: offloading hooks sit there.
-        hook = self.text_encoder.model.visual.register_forward_hook(lambda module, args, output: seen.append(output))
+        for row_keys in keys:
+            index = torch.tensor([place[key] for key in row_keys])
+            mask_BT = mask_RT[index]
+            mask_BT = mask_BT[:, mask_BT.any(0)]  # rows of another list may be longer
+            hidden_BTD = hidden_RTD[index.to(hidden_RTD.device), : mask_BT.shape[1]]
+            results.append((hidden_BTD, None if mask_BT.all() else mask_BT.to(hidden_BTD.device)))
+        return results
+
+    def _read(self, rows: Sequence[tuple[str, Sequence[Tensor]]], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Hidden states (R, T, D) of R prompts with their pictures, without the template's front, and the mask (R, T).
+
+        All goes through the VLM's own forward, never through its parts: offloading hooks sit there. What the parts
+        receive and return is picked up on the way: asking the VLM for its hidden states would keep those of all layers.
+        """
+        shown = [picture for _, pictures in rows for picture in pictures]
+        pixels = self._pixels(shown, device) if shown else None
+        tokens = self._tokens(rows, pixels)
+        vision = {} if pixels is None else {"pixel_values": pixels.patches, "image_grid_thw": pixels.shown_thw}
+        outputs: list[Tensor] = []
+        language = self.text_encoder.model.language_model
+        hook = language.register_forward_hook(lambda module, args, output: outputs.append(output.last_hidden_state))
         try:
-            for prompts in prompt_lists:
-                tokens = self._tokens(prompts, images, pixels)
-                vision: dict[str, object] = {}
-                if pixels is not None:
-                    vision = (
-                        {"mm_encoder_outputs": {"image": seen[0]}}
-                        if seen
-                        else {"pixel_values": pixels.patches, "image_grid_thw": pixels.grid_thw}
-                    )
+            with _each_seen_once(self.text_encoder.model.visual, pixels):
                 # Rows are padded on the right and attention is causal: real tokens never see padding, so no mask.
-                output = self.text_encoder(
+                self.text_encoder(
                     input_ids=tokens.ids_BT.to(device),
                     position_ids=tokens.positions_3BT.to(device),
-                    output_hidden_states=True,
                     use_cache=False,
                     logits_to_keep=1,
                     **vision,
                 )
-                hidden_BTD = output.hidden_states[-1][:, self.prefix_length :]
-                mask_BT = tokens.mask_BT[:, self.prefix_length :]
-                results.append((hidden_BTD, None if mask_BT.all() else mask_BT.to(device)))
         finally:
             hook.remove()
-        return results
+        return outputs[0][:, self.prefix_length :], tokens.mask_BT[:, self.prefix_length :]
 
-    def _pixels(self, images: Sequence[Sequence[Tensor]], device: torch.device) -> "_Pixels":
-        """All pictures, in order, as the vision tower's patches."""
-        pictures = [self._vlm_picture(image) for image in itertools.chain.from_iterable(images)]
+    def _pixels(self, shown: Sequence[Tensor], device: torch.device) -> "_Pixels":
+        """Pictures as the vision tower's patches; one that is shown several times is there once."""
+        different = {id(picture): picture for picture in shown}
+        place = {key: k for k, key in enumerate(different)}
+        pictures = [self._vlm_picture(picture) for picture in different.values()]
         patches, grid_thw = [], []
         for (_, height, width), group in itertools.groupby(pictures, key=lambda picture: tuple(picture.shape)):
             batch = torch.stack(list(group)).to(device)
             patches.append(self._patchify(batch))
             patch = self.image_processor.patch_size
             grid_thw += [[1, height // patch, width // patch]] * len(batch)
-        return _Pixels(torch.cat(patches), torch.tensor(grid_thw, device=device))
+        places = [place[id(picture)] for picture in shown]
+        return _Pixels(torch.cat(patches), torch.tensor(grid_thw, device=device), places)
 
     def _vlm_picture(self, image_3HW: Tensor) -> Tensor:
         """A picture at the size that the vision tower takes, 8 bit per channel."""
@@ -175,76 +217,68 @@ class PromptEncoder:
         x = x.expand(*x.shape[:6], processor.temporal_patch_size, patch, patch)
         return x.reshape(N * rows * columns * merge**2, -1)
 
-    def _tokens(
-        self, prompts: Sequence[str], images: Sequence[Sequence[Tensor]], pixels: "_Pixels | None"
-    ) -> "_Tokens":
+    def _tokens(self, rows: Sequence[tuple[str, Sequence[Tensor]]], pixels: "_Pixels | None") -> Tokens:
         """Token ids with one placeholder per vision token, and their (time, row, column) positions."""
-        if len(prompts) != len(images):
-            raise InputError(f"expected one list of pictures per prompt, received {len(images)} for {len(prompts)}")
         texts = []
-        for prompt, pictures in zip(prompts, images, strict=True):
+        for prompt, pictures in rows:
             announced = "".join(self.profile.picture_template.replace("{}", str(k + 1)) for k in range(len(pictures)))
             texts.append(self.profile.prompt_template.replace("{}", announced + prompt))
         merge = self.image_processor.merge_size
-        sizes = iter([] if pixels is None else [(h // merge, w // merge) for _, h, w in pixels.grid_thw.tolist()])
+        sizes = iter([] if pixels is None else [(h // merge, w // merge) for _, h, w in pixels.shown_thw.tolist()])
         placeholder = self.text_encoder.config.image_token_id
-        rows = []
-        for text_ids, pictures, prompt in zip(self.tokenizer(texts)["input_ids"], images, prompts, strict=True):
+        expanded = []
+        for text_ids, (prompt, pictures) in zip(self.tokenizer(texts)["input_ids"], rows, strict=True):
             if text_ids.count(placeholder) != len(pictures):
                 raise InputError(f"the prompt must not contain the picture placeholder token, received {prompt!r}")
-            rows.append(_expand(text_ids, placeholder, list(itertools.islice(sizes, len(pictures)))))
-        return _pad(rows, pad_id=self.tokenizer.pad_token_id or 0)
+            expanded.append(expand(text_ids, placeholder, list(itertools.islice(sizes, len(pictures)))))
+        return pad(expanded, pad_id=self.tokenizer.pad_token_id or 0)
 
 
 @dataclass(frozen=True)
 class _Pixels:
-    """What the vision tower reads: patches of all pictures (tokens, values) and each picture's (1, rows, columns)."""
+    """What the vision tower reads.
+
+    Attributes:
+        patches: of all different pictures, (tokens, values).
+        grid_thw: (1, rows, columns) of each.
+        places: which of them is shown at each place, in the order of the prompts.
+    """
 
     patches: Tensor
     grid_thw: Tensor
+    places: list[int]
+
+    @property
+    def shown_thw(self) -> Tensor:
+        """(1, rows, columns) of the picture at each place."""
+        return self.grid_thw[self.places]
 
 
-@dataclass(frozen=True)
-class _Tokens:
-    """What the language model reads: ids (B, T), positions (3, B, T), mask of the real tokens (B, T)."""
+@contextmanager
+def _each_seen_once(visual: torch.nn.Module, pixels: _Pixels | None) -> Iterator[None]:
+    """Let the vision tower read each different picture once, and repeat what it returns at every place of the picture.
 
-    ids_BT: Tensor
-    positions_3BT: Tensor
-    mask_BT: Tensor
-
-
-def _expand(ids: list[int], placeholder: int, sizes: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Repeat each picture placeholder once per vision token; ids (T,) and positions (3, T).
-
-    Text advances all three position axes together. A picture of r x c vision tokens takes rows and columns from where
-    the text stopped, and the text goes on max(r, c) later (Qwen2.5-VL's multimodal RoPE).
+    The VLM itself hands the sizes of all shown pictures to the tower and expects as many back.
     """
-    pieces, positions = [], []
-    next_position = 0
-    remaining = iter(sizes)
-    for is_picture, group in itertools.groupby(ids, key=lambda token: token == placeholder):
-        run = list(group)
-        if not is_picture:
-            pieces.append(np.array(run))
-            positions.append(np.broadcast_to(next_position + np.arange(len(run)), (3, len(run))))
-            next_position += len(run)
-            continue
-        for _ in run:
-            rows, columns = next(remaining)
-            pieces.append(np.full(rows * columns, placeholder))
-            row, column = np.indices((rows, columns)).reshape(2, -1)
-            positions.append(next_position + np.stack([np.zeros_like(row), row, column]))
-            next_position += max(rows, columns)
-    return np.concatenate(pieces), np.concatenate(positions, axis=1)
+    if pixels is None or pixels.places == list(range(len(pixels.grid_thw))):
+        yield
+        return
 
+    def show_once(module: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        return args, kwargs | {"grid_thw": pixels.grid_thw}
 
-def _pad(rows: list[tuple[np.ndarray, np.ndarray]], pad_id: int) -> _Tokens:
-    """Stack rows of different lengths, padding on the right."""
-    B, T = len(rows), max(len(ids) for ids, _ in rows)
-    ids_BT, positions_3BT, mask_BT = np.full((B, T), pad_id), np.zeros((3, B, T), int), np.zeros((B, T), bool)
-    for b, (ids, positions) in enumerate(rows):
-        ids_BT[b, : len(ids)], positions_3BT[:, b, : len(ids)], mask_BT[b, : len(ids)] = ids, positions, True
-    return _Tokens(torch.from_numpy(ids_BT), torch.from_numpy(positions_3BT), torch.from_numpy(mask_BT))
+    def repeat(module: torch.nn.Module, args: tuple, output: BaseModelOutputWithPooling) -> BaseModelOutputWithPooling:
+        counts = pixels.grid_thw.prod(-1) // module.spatial_merge_size**2
+        features = output.pooler_output.split(counts.tolist())
+        output.pooler_output = torch.cat([features[k] for k in pixels.places])
+        return output
+
+    hooks = visual.register_forward_pre_hook(show_once, with_kwargs=True), visual.register_forward_hook(repeat)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _resize(bytes_3HW: Tensor, width: int, height: int, resample: Image.Resampling) -> Tensor:
