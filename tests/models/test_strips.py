@@ -9,7 +9,7 @@ from diffusers import AutoencoderKLQwenImage
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from omnialpha.models import strips
+from omnialpha.models import strips, winograd
 from omnialpha.models.vae import decode_frame, encode_frame, single_frame
 
 
@@ -64,6 +64,17 @@ def test_small_pictures_go_together_and_large_ones_alone(stock, ours, monkeypatc
         assert strips.plan(ours, x) == (pictures, rows)
         assert strips.plan(ours, x[..., ::8, ::8], 8) == (pictures, rows)
         assert_equal(both(ours, x), expected)
+
+
+def test_strips_of_paired_rows_equal_the_stock_vae(stock, monkeypatch) -> None:
+    """The full-size VAE's convolutions make two rows at a time; here narrow ones do."""
+    monkeypatch.setattr(winograd, "MIN_CHANNELS", 8)
+    vae = single_frame(copy.deepcopy(stock))
+    x = picture(56, 40, batch=2)  # 7 rows of latents: pairs do not fit
+    expected = both(stock, x)
+    for rows in (2, 5, 16, 56):
+        vae.enable_tiling(rows, 40)
+        assert_equal(both(vae, x), expected)
 
 
 class Largest(TorchDispatchMode):

@@ -31,6 +31,8 @@ from diffusers.models.autoencoders.autoencoder_kl_qwenimage import (
 )
 from torch import Tensor, nn
 
+from omnialpha.models import winograd
+
 # Writes into `out` what a convolution reads of the rows `x`.
 Fill = Callable[[Tensor, Tensor], object]
 
@@ -106,7 +108,7 @@ def plan(vae: AutoencoderKLQwenImage, x_BCHW: Tensor, scale: int = 1) -> tuple[i
     if vae.use_tiling:
         pixels = vae.tile_sample_min_height * vae.tile_sample_min_width
     else:
-        limit = STRIP_BYTES["cpu" if x_BCHW.device.type == "cpu" else "cuda"]
+        limit = STRIP_BYTES.get(x_BCHW.device.type, STRIP_BYTES["cuda"])
         pixels = limit // (vae.config.base_dim * x_BCHW.element_size())
     if pixels >= height * width:
         return pixels // (height * width), height
@@ -164,11 +166,12 @@ class Convolution:
         margin: tuple[int, int] | None = None,
     ) -> None:
         weight = conv.weight[:, :, -1] if isinstance(conv, QwenImageCausalConv3d) else conv.weight
+        self.out_channels, self.size, self.stride = conv.out_channels, weight.shape[-1], conv.stride[-1]
+        self.in_pairs = self.stride == 1 and winograd.pays(weight)
         # A strided view would be copied again for each strip.
-        self.weight = weight.contiguous(memory_format=torch.channels_last)
+        channels_last = weight.contiguous(memory_format=torch.channels_last)
+        self.kernels = winograd.transform(weight) if self.in_pairs else [channels_last]
         self.bias = conv.bias
-        self.stride = conv.stride[-1]
-        self.size = weight.shape[-1]
         self.before, self.after = margin or (self.size // 2, self.size // 2)
         self.fill = fill
         self.scale = scale
@@ -178,11 +181,15 @@ class Convolution:
         """Take the next rows, return those that are ready; the last strip brings all that are left."""
         window = self._window(x_BCHW, last)
         ready = max(0, (window.shape[2] - self.size) // self.stride + 1)
+        if self.in_pairs and not last:
+            ready -= ready % 2
         self.kept = None if last else window[:, :, ready * self.stride :].clone()
         if not ready:
             width = (window.shape[3] - self.size) // self.stride + 1
-            return x_BCHW.new_empty(len(x_BCHW), len(self.weight), 0, width)
-        return F.conv2d(window, self.weight, self.bias, self.stride)
+            return x_BCHW.new_empty(len(x_BCHW), self.out_channels, 0, width)
+        if self.in_pairs:
+            return winograd.convolve(window[:, :, : ready + 2], self.kernels, self.bias)
+        return F.conv2d(window, self.kernels[0], self.bias, self.stride)
 
     def _window(self, x_BCHW: Tensor, last: bool) -> Tensor:
         """The kept rows, the new ones after `fill`, and zeros where the picture ends."""
@@ -190,12 +197,7 @@ class Convolution:
         height, width = height * self.scale, width * self.scale
         top = self.before if self.kept is None else self.kept.shape[2]
         below = self.after if last else 0
-        window = torch.empty(
-            (B, C, top + height + below, self.before + width + self.after),
-            dtype=x_BCHW.dtype,
-            device=x_BCHW.device,
-            memory_format=torch.channels_last,
-        )
+        window = x_BCHW.new_empty(B, top + height + below, self.before + width + self.after, C).permute(0, 3, 1, 2)
         window[:, :, :top] = 0 if self.kept is None else self.kept
         window[:, :, top + height :] = 0
         window[..., : self.before] = 0
