@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -270,6 +271,40 @@ def test_batches_share_what_is_given_once(pipe: OmniAlphaPipeline) -> None:
     assert [stack.metadata["text"] for stack in texts] == ["a", "b"]
 
 
+def test_samples_of_a_prompt_equal_calls_of_their_own(pipe: OmniAlphaPipeline) -> None:
+    prompts, pictures = ["short", "a longer prompt"], [[tiny.picture(1)], [tiny.picture(2)]]
+    call: dict[str, Any] = {"true_cfg_scale": 2.0, "num_inference_steps": 2}
+    samples = raw(pipe, prompt=prompts, images=pictures, seed=5, num_images_per_prompt=2, **call)
+    assert samples.shape[0] == 4
+    for k in range(4):
+        single = raw(pipe, prompt=prompts[k // 2], images=pictures[k // 2], seed=5 + k, **call)
+        np.testing.assert_allclose(samples[k], single[0], atol=1e-4)
+    stacks = pipe(task="matting_auto", images=pictures, num_images_per_prompt=2, seed=5).stacks
+    assert [stack.metadata["seed"] for stack in stacks] == [5, 6, 7, 8]
+    with pytest.raises(InputError, match="num_images_per_prompt is at least 1, received 0"):
+        raw(pipe, num_images_per_prompt=0)
+
+
+def test_what_samples_share_is_encoded_once(pipe: OmniAlphaPipeline, tmp_path: Any) -> None:
+    """Also where the caller brings equal pictures: objects, arrays, or one file twice."""
+    picture = tiny.picture()
+    picture.save(tmp_path / "x.png")
+    equal = [[picture], [picture.copy()], [np.array(picture)], [tmp_path / "x.png"]]
+    grids: list[int] = []
+    frames: list[int] = []
+    hook = pipe.text_encoder.model.visual.register_forward_pre_hook(
+        lambda module, args, kwargs: grids.append(len(kwargs["grid_thw"])), with_kwargs=True
+    )
+    with mock.patch.object(pipe.vae, "encode", wraps=pipe.vae.encode) as encode:
+        for options in ({"num_images_per_prompt": 3}, {"prompt": ["a", "b", "c"]}, {"images": equal}):
+            raw(pipe, true_cfg_scale=2.0, num_targets=2, **options)
+            frames.append(sum(len(call.args[0]) for call in encode.call_args_list))
+            encode.reset_mock()
+    hook.remove()
+    assert grids == [1, 1, 1]
+    assert frames == [1, 1, 1]
+
+
 # --- guidance ---
 
 
@@ -301,14 +336,30 @@ def count_calls(module: torch.nn.Module, run: Any) -> int:
 
 
 def test_guidance_is_skipped_at_scale_one(pipe: OmniAlphaPipeline) -> None:
-    assert count_calls(pipe.transformer, lambda: raw(pipe, num_inference_steps=3)) == 3
-    assert count_calls(pipe.transformer, lambda: raw(pipe, num_inference_steps=3, true_cfg_scale=1.5)) == 6
+    def rows(**options: Any) -> list[int]:
+        """Batch entries in each call of the transformer."""
+        batches: list[int] = []
+        hook = pipe.transformer.register_forward_hook(lambda _module, _args, output: batches.append(len(output[0])))
+        raw(pipe, num_inference_steps=3, **options)
+        hook.remove()
+        return batches
+
+    assert rows() == [1, 1, 1]
+    assert rows(true_cfg_scale=1.5) == [2, 2, 2]
     assert count_calls(pipe.text_encoder, lambda: raw(pipe)) == 1
 
 
 def test_vision_tower_runs_once_in_a_guided_call(pipe: OmniAlphaPipeline) -> None:
     tower = pipe.text_encoder.model.visual
     assert count_calls(tower, lambda: raw(pipe, true_cfg_scale=2.0, images=[tiny.picture(), tiny.picture(1)])) == 1
+
+
+def test_negative_prompt_without_pictures_is_read_once_for_all_calls() -> None:
+    pipe = tiny.pipeline()
+    call: dict[str, Any] = {"images": None, "true_cfg_scale": 2.0, "negative_prompt": "blurry"}
+    first = raw(pipe, **call)
+    assert count_calls(pipe.text_encoder, lambda: raw(pipe, **call)) == 1
+    assert np.array_equal(raw(pipe, **call), first)
 
 
 def test_negative_prompt_matters(pipe: OmniAlphaPipeline) -> None:
@@ -327,6 +378,8 @@ def test_prompt_embeds_replace_words(pipe: OmniAlphaPipeline) -> None:
     given: dict[str, Any] = {"prompt": None, "prompt_embeds": embeds, "prompt_embeds_mask": mask, "true_cfg_scale": 2.0}
     np.testing.assert_allclose(raw(pipe, **given), expected, atol=1e-5)
     np.testing.assert_allclose(raw(pipe, **given, negative_prompt_embeds=negative), expected, atol=1e-5)
+    samples = raw(pipe, **given, negative_prompt_embeds=negative, num_images_per_prompt=2)
+    np.testing.assert_allclose(samples[0], expected[0], atol=1e-5)
 
 
 # --- diffusers' contract ---

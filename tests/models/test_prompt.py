@@ -11,7 +11,7 @@ from transformers import Qwen2VLImageProcessorPil
 import tiny
 from omnialpha.errors import InputError
 from omnialpha.models.profile import RELEASED, Profile
-from omnialpha.models.prompt import PromptEncoder, grid_size, over_white
+from omnialpha.models.prompt import PromptEncoder, grid_size, over_white, repeat_embeddings
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +149,52 @@ def test_grid_size_rounds_to_the_nearest_multiple(size: tuple[int, int], expecte
 
 def test_torchvision_is_not_used() -> None:
     assert "torchvision" not in sys.modules
+
+
+# --- nothing is read twice ---
+
+
+def test_each_picture_is_seen_once_wherever_it_stands(encoder: PromptEncoder) -> None:
+    """Reference: every prompt alone, with copies of its pictures."""
+    first, second = rgb(0), rgb(1, 32, 64)
+    images = [[first], [second, first], [first, first]]
+    prompts = [["a", "b", "c"], [""] * 3]
+    grids: list[list[list[int]]] = []
+    hook = encoder.text_encoder.model.visual.register_forward_pre_hook(
+        lambda module, args, kwargs: grids.append(kwargs["grid_thw"].tolist()), with_kwargs=True
+    )
+    with torch.no_grad():
+        together = encoder.embed_each(prompts, images)
+        hook.remove()
+        assert grids == [[[1, 4, 4], [1, 4, 6]]]
+        for words, (embeds, mask) in zip(prompts, together, strict=True):
+            for b in range(3):
+                alone, _ = encoder.embed([words[b]], [[image.clone() for image in images[b]]])
+                length = embeds.shape[1] if mask is None else int(mask[b].sum())
+                torch.testing.assert_close(embeds[b, :length], alone[0], atol=1e-5, rtol=0)
+
+
+def test_equal_prompts_with_the_same_pictures_are_read_once(encoder: PromptEncoder) -> None:
+    image = rgb(0)
+    rows: list[int] = []
+    hook = encoder.text_encoder.model.language_model.register_forward_hook(
+        lambda module, args, output: rows.append(len(output.last_hidden_state))
+    )
+    with torch.no_grad():
+        (positive, _), (negative, _) = encoder.embed_each([["a"] * 3, [""] * 3], [[image]] * 3)
+    hook.remove()
+    assert rows == [2]
+    assert torch.equal(positive, positive[:1].expand_as(positive))
+    assert torch.equal(negative, negative[:1].expand_as(negative))
+    assert positive.shape[1] > negative.shape[1]
+
+
+def test_repeated_embeddings_put_the_samples_of_a_prompt_next_to_each_other() -> None:
+    hidden, mask = torch.arange(2.0).view(2, 1, 1), torch.tensor([[True], [False]])
+    device = torch.device("cpu")
+    repeated, repeated_mask = repeat_embeddings((hidden, mask), 6, device)
+    assert repeated.flatten().tolist() == [0, 0, 0, 1, 1, 1]
+    assert repeated_mask is not None
+    assert repeated_mask.flatten().tolist() == [True] * 3 + [False] * 3
+    with pytest.raises(InputError, match="batch of 3, received 2"):
+        repeat_embeddings((hidden, None), 3, device)

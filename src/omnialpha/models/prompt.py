@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -128,7 +129,8 @@ class PromptEncoder:
                 raise InputError(f"expected one list of pictures per prompt, received {len(images)} for {len(prompts)}")
         # A row is its words and its pictures, these by identity.
         keys = [
-            [(words, *map(id, seen)) for words, seen in zip(prompts, images, strict=True)] for prompts in prompt_lists
+            [(words, tuple(map(id, seen))) for words, seen in zip(prompts, images, strict=True)]
+            for prompts in prompt_lists
         ]
         rows = {key: (key[0], seen) for row_keys in keys for key, seen in zip(row_keys, images, strict=True)}
         place = {key: r for r, key in enumerate(rows)}
@@ -264,16 +266,20 @@ def _each_seen_once(visual: torch.nn.Module, pixels: _Pixels | None) -> Iterator
         yield
         return
 
-    def show_once(module: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    def show_once(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         return args, kwargs | {"grid_thw": pixels.grid_thw}
 
-    def repeat(module: torch.nn.Module, args: tuple, output: BaseModelOutputWithPooling) -> BaseModelOutputWithPooling:
+    def repeat(module: Any, args: Any, output: BaseModelOutputWithPooling) -> BaseModelOutputWithPooling:
         counts = pixels.grid_thw.prod(-1) // module.spatial_merge_size**2
         features = output.pooler_output.split(counts.tolist())
         output.pooler_output = torch.cat([features[k] for k in pixels.places])
         return output
 
-    hooks = visual.register_forward_pre_hook(show_once, with_kwargs=True), visual.register_forward_hook(repeat)
+    # First and last, so that whoever looks on sees what the tower sees.
+    hooks = (
+        visual.register_forward_pre_hook(show_once, prepend=True, with_kwargs=True),
+        visual.register_forward_hook(repeat),
+    )
     try:
         yield
     finally:
