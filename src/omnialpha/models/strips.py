@@ -6,15 +6,16 @@ computed twice, none is blended, and every row comes out as from the whole pictu
 What is needed of memory is a few strips instead of a few pictures; and because strips stay in the processor's cache,
 this is also the faster way.
 
-What looks at the whole picture, the self-attention in the middle of encoder and decoder, is not for strips: it works at
-an eighth of the resolution. A whole picture is one strip that is the last one.
+Only the self-attention in the middle of encoder and decoder needs the whole picture; there it is an eighth as high and
+wide. Small pictures pass whole, several at once: one strip, which is the last one.
 
 This is inference: buffers are written in place. Training takes the modules' own forward (`models/vae.py`).
 
-Shape suffixes: B batch, C channels, H rows, W columns.
+Shape suffixes: B batch, C channels, H rows, W columns, S pixels.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Protocol
 
 import torch
@@ -61,15 +62,14 @@ def encode(vae: AutoencoderKLQwenImage, x_BCHW: Tensor) -> Tensor:
         (B, 2·z, H/8, W/8).
     """
     encoder = vae.encoder
-    local: list[Layer] = [Convolution(encoder.conv_in)]
-    local += [layer for block in encoder.down_blocks for layer in layers(block)]
-    middle = [
-        *layers(encoder.mid_block),
+    layers = [
+        Convolution(encoder.conv_in),
+        *(layer for block in (*encoder.down_blocks, encoder.mid_block) for layer in layers_of(block)),
         Convolution(encoder.conv_out, activation(encoder.norm_out)),
         Convolution(vae.quant_conv),
     ]
     pictures, rows = plan(vae, x_BCHW)
-    return torch.cat([whole(in_strips(part, local, rows), middle) for part in x_BCHW.split(pictures)])
+    return torch.cat([in_strips(part, layers, rows) for part in x_BCHW.split(pictures)])
 
 
 def decode(vae: AutoencoderKLQwenImage, z_BCHW: Tensor) -> Tensor:
@@ -83,11 +83,14 @@ def decode(vae: AutoencoderKLQwenImage, z_BCHW: Tensor) -> Tensor:
         (B, channels, 8h, 8w), not clamped.
     """
     decoder = vae.decoder
-    middle = [Convolution(vae.post_quant_conv), Convolution(decoder.conv_in), *layers(decoder.mid_block)]
-    local = [layer for block in decoder.up_blocks for layer in layers(block)]
-    local.append(Convolution(decoder.conv_out, activation(decoder.norm_out)))
+    layers = [
+        Convolution(vae.post_quant_conv),
+        Convolution(decoder.conv_in),
+        *(layer for block in (decoder.mid_block, *decoder.up_blocks) for layer in layers_of(block)),
+        Convolution(decoder.conv_out, activation(decoder.norm_out)),
+    ]
     pictures, rows = plan(vae, z_BCHW, vae.spatial_compression_ratio)
-    return torch.cat([in_strips(whole(part, middle), local, rows) for part in z_BCHW.split(pictures)])
+    return torch.cat([in_strips(part, layers, rows) for part in z_BCHW.split(pictures)])
 
 
 def plan(vae: AutoencoderKLQwenImage, x_BCHW: Tensor, scale: int = 1) -> tuple[int, int]:
@@ -115,22 +118,17 @@ def plan(vae: AutoencoderKLQwenImage, x_BCHW: Tensor, scale: int = 1) -> tuple[i
     return 1, max(2, pixels // width)
 
 
-def whole(x_BCHW: Tensor, layers: Sequence[Layer]) -> Tensor:
-    """Send a picture through layers in one piece."""
-    for layer in layers:
-        x_BCHW = layer(x_BCHW, True)
-    return x_BCHW
-
-
 def in_strips(x_BCHW: Tensor, layers: Sequence[Layer], rows: int) -> Tensor:
     """Send a picture through layers that never get more rows at once, and put together what comes out.
 
     Args:
         x_BCHW: what goes in.
-        layers: they remember rows from one strip to the next and forget them after the last.
+        layers: they remember rows from one strip to the next and forget them after the last. Attention gets the whole.
         rows: most rows of a strip; half as many go into a layer that doubles them.
     """
-    return torch.cat(list(_flow(x_BCHW, True, layers, rows)), dim=2)
+    for whole, group in groupby(layers, lambda layer: isinstance(layer, Attention)):
+        x_BCHW = torch.cat(list(_flow(x_BCHW, True, list(group), x_BCHW.shape[2] if whole else rows)), dim=2)
+    return x_BCHW
 
 
 def _flow(x_BCHW: Tensor, last: bool, layers: Sequence[Layer], rows: int) -> Iterator[Tensor]:
@@ -229,7 +227,7 @@ class Residual:
         return out.add_(x_BCHW[:, :, :ready])
 
 
-def layers(block: nn.Module) -> list[Layer]:
+def layers_of(block: nn.Module) -> list[Layer]:
     """The layers of one block of encoder or decoder, in order.
 
     Args:
@@ -247,9 +245,9 @@ def layers(block: nn.Module) -> list[Layer]:
     if isinstance(block, QwenImageMidBlock):
         first, *others = block.resnets
         pairs = zip(block.attentions, others, strict=True)
-        return [*layers(first), *(layer for pair in pairs for part in pair for layer in layers(part))]
+        return [*layers_of(first), *(layer for pair in pairs for part in pair for layer in layers_of(part))]
     assert isinstance(block, QwenImageUpBlock), type(block)
-    return [layer for part in (*block.resnets, *(block.upsamplers or ())) for layer in layers(part)]
+    return [layer for part in (*block.resnets, *(block.upsamplers or ())) for layer in layers_of(part)]
 
 
 class Attention:
@@ -262,15 +260,15 @@ class Attention:
 
     def __call__(self, x_BCHW: Tensor, last: bool) -> Tensor:
         """Take the only strip."""
-        assert last, "attention needs the whole picture"
+        assert last
         block = self.block
-        normed = torch.empty_like(x_BCHW, memory_format=torch.channels_last)
-        normalise(block.norm, x_BCHW, normed)
-        qkv_BCHW = F.conv2d(normed, block.to_qkv.weight, block.to_qkv.bias)
-        q, k, v = qkv_BCHW.permute(0, 2, 3, 1).flatten(1, 2).unsqueeze(1).chunk(3, dim=-1)
-        seen = F.scaled_dot_product_attention(q, k, v).squeeze(1)
-        seen_BCHW = seen.unflatten(1, x_BCHW.shape[2:]).permute(0, 3, 1, 2)
-        return F.conv2d(seen_BCHW, block.proj.weight, block.proj.bias).add_(x_BCHW)
+        h_BCHW = torch.empty_like(x_BCHW, memory_format=torch.channels_last)
+        normalise(block.norm, x_BCHW, h_BCHW)
+        h_BCHW = F.conv2d(h_BCHW, block.to_qkv.weight, block.to_qkv.bias)
+        q, k, v = h_BCHW.permute(0, 2, 3, 1).flatten(1, 2).unsqueeze(1).chunk(3, dim=-1)
+        h_BSC = F.scaled_dot_product_attention(q, k, v).squeeze(1)
+        h_BCHW = h_BSC.unflatten(1, x_BCHW.shape[2:]).permute(0, 3, 1, 2)
+        return F.conv2d(h_BCHW, block.proj.weight, block.proj.bias).add_(x_BCHW)
 
 
 def normalise(norm: QwenImageRMS_norm, x_BCHW: Tensor, out: Tensor) -> None:
