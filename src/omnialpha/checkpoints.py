@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer, Qwen2VLImageProcessorPil
 
 from omnialpha.errors import CheckpointError, InputError, OmniAlphaError, nearest
+from omnialpha.few_step import attach
 from omnialpha.hub import locate
 from omnialpha.models.lora import WEIGHTS_NAME, load_lora
 from omnialpha.models.profile import RELEASED, Profile
@@ -45,6 +46,7 @@ def load(
     name: str | Path = "nano",
     *,
     adapter: str | Path | None = None,
+    few_step: str | Path | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
 ) -> OmniAlphaPipeline:
@@ -54,6 +56,8 @@ def load(
         name: "nano" (embedded), "omnialpha" (the released weights), a folder, or a hub id "owner/name".
         adapter: folder or hub id with ``rgba_vae/`` and/or ``lora/``; turns Qwen-Image-Edit-2509 into OmniAlpha. The
             LoRA stays attached (see `models.lora` to fuse it).
+        few_step: a distilled LoRA beside it, as a file or as "owner/name/path" on the hub: steps, guidance and noise
+            levels become those of its distillation (see `omnialpha.few_step`).
         device: default: CUDA where there is one, else the CPU.
         dtype: "float32", "bfloat16" or "float16"; default: bfloat16 on CUDA, else float32.
 
@@ -67,6 +71,8 @@ def load(
     target = choose_device(device)
     base_folder, adapter_folder = locate(name, adapter)
     pipeline = open_folders(base_folder, adapter_folder, choose_dtype(dtype, target))
+    if few_step is not None:
+        attach(pipeline, few_step)
     return pipeline.to(target)
 
 

@@ -167,6 +167,28 @@ def folder_or_fetch(name: str | Path, files: Sequence[str], skip: Sequence[str] 
     return fetch(name, files, skip=skip)
 
 
+def locate_file(name: str | Path) -> Path:
+    """Find one file, downloading it where it is not there yet.
+
+    Args:
+        name: a path, or "owner/name/path/in/the/repository" on the hub.
+
+    Raises:
+        CheckpointError: it is neither here nor there, or cannot be downloaded.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    owner, *rest = str(name).split("/")
+    if isinstance(name, Path) or not owner or owner.startswith((".", "~")) or Path(owner).is_dir() or len(rest) < 2:
+        raise CheckpointError(f'{path}: no such file; expected a file, or "owner/name/path" of one on the hub')
+    repo, file = f"{owner}/{rest[0]}", "/".join(rest[1:])
+    found = folder_or_fetch(repo, (file,)) / file
+    if not found.is_file():
+        raise CheckpointError(f'"{repo}" on the hub has no file "{file}"; check the name')
+    return found
+
+
 def _offline_message(repo: str, error: Exception) -> str:
     """Why a repository is not in the cache, and what to do about it."""
     cause = error.__cause__

@@ -143,3 +143,54 @@ def test_misuse_says_what_to_do(adapter: Path, tmp_path: Path) -> None:
     load_lora(model, adapter)
     with pytest.raises(InputError, match="attached already"):
         load_lora(model, adapter)
+
+
+BLOCK = "transformer_blocks.0.attn.to_q"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({f"{BLOCK}.lora_up.weight": None}, f"{BLOCK}.lora_up.weight"),
+        ({f"{BLOCK}.lora_down.weight": None}, f"{BLOCK}.lora_up.weight"),
+        ({f"{BLOCK}.lora_up.weight": None, f"{BLOCK}.lora_down.weight": None}, f"{BLOCK}.alpha"),
+        ({f"{BLOCK}.dora_scale": torch.ones(32)}, f"{BLOCK}.dora_scale"),
+        ({"transformer_blocks.9.attn.to_q.lora_down.weight": None}, "transformer_blocks.9.attn.to_q.lora_up.weight"),
+    ],
+    ids=["no up", "no down", "alpha alone", "DoRA", "half of another block"],
+)
+def test_converted_formats_are_as_strict(tmp_path: Path, change: dict[str, torch.Tensor | None], named: str) -> None:
+    """Diffusers' conversion drops some of these without a word."""
+    state: dict[str, torch.Tensor] = {}
+    for layer in (BLOCK, "transformer_blocks.1.attn.to_q", *("transformer_blocks.9.attn.to_q",) * ("9" in named)):
+        state |= {f"{layer}.lora_down.weight": torch.ones(2, 32), f"{layer}.lora_up.weight": torch.ones(32, 2)}
+        state[f"{layer}.alpha"] = torch.tensor(2.0)
+    state = {key: value for key, value in (state | change).items() if value is not None}
+    save_file(state, tmp_path / WEIGHTS_NAME)
+    model = tiny.transformer()
+    with pytest.raises(CheckpointError, match=named):
+        load_lora(model, tmp_path / WEIGHTS_NAME)
+    torch.testing.assert_close(run(model), run(tiny.transformer()))
+
+
+def test_files_that_hold_no_adapter_are_refused(tmp_path: Path) -> None:
+    (tmp_path / WEIGHTS_NAME).write_bytes(b"no weights")
+    with pytest.raises(CheckpointError, match="no complete LoRA file"):
+        load_lora(tiny.transformer(), tmp_path / WEIGHTS_NAME)
+    save_file({}, tmp_path / WEIGHTS_NAME)
+    with pytest.raises(CheckpointError, match="no LoRA weights"):
+        load_lora(tiny.transformer(), tmp_path / WEIGHTS_NAME)
+
+
+def test_one_of_several_adapters_can_be_removed(adapter: Path) -> None:
+    model = tiny.transformer()
+    load_lora(model, adapter)
+    once = run(model)
+    load_lora(model, adapter, name="second")
+    assert (run(model) - once).abs().max() > 1e-3
+    with pytest.raises(InputError, match='"third"'):
+        unload(model, name="third")
+    unload(model, name="second")
+    torch.testing.assert_close(run(model), once)
+    unload(model, name="default")
+    assert set(model.state_dict()) == set(tiny.transformer().state_dict())

@@ -86,7 +86,7 @@ class Model:
             s = self._settings
             quieten_dependencies()
             try:
-                pipe = omnialpha.load(s.model, adapter=s.adapter, device=s.device, dtype=s.dtype)
+                pipe = omnialpha.load(s.model, adapter=s.adapter, few_step=s.few_step, device=s.device, dtype=s.dtype)
             except Exception as error:
                 if is_out_of_memory(error):
                     raise CheckpointError(

@@ -49,7 +49,13 @@ def load(serving: Serving) -> "Model":
     from omnialpha.apps.server.model import Model
 
     quieten_dependencies()
-    pipeline = omnialpha.load(serving.model, adapter=serving.adapter, device=serving.device, dtype=serving.dtype)
+    pipeline = omnialpha.load(
+        serving.model,
+        adapter=serving.adapter,
+        few_step=serving.few_step,
+        device=serving.device,
+        dtype=serving.dtype,
+    )
     return Model(pipeline, serving.model, serving.adapter)
 
 

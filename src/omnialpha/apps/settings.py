@@ -52,6 +52,10 @@ class Settings:
     adapter: Annotated[str | None, typer.Option("--adapter", help="Folder or hub id of an adapter for the model.")] = (
         None
     )
+    few_step: Annotated[
+        str | None,
+        typer.Option("--few-step", help="Few-step LoRA (Lightning, …): a file or OWNER/NAME/FILE."),
+    ] = None
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Same seed, same bytes.")] = 0
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps. Default: the model's.")] = None
     guidance: Annotated[
@@ -143,6 +147,7 @@ class Serving:
         "nano"
     )
     adapter: Annotated[str | None, typer.Option("--adapter", help="Adapter for the model.")] = None
+    few_step: Annotated[str | None, typer.Option("--few-step", help="Few-step LoRA: file or OWNER/NAME/FILE.")] = None
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, … Default: a GPU if any.")] = None
     dtype: Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = None
     host: Annotated[str, typer.Option("--host", help="0.0.0.0 to be reached from other machines.")] = "127.0.0.1"

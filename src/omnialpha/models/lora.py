@@ -1,17 +1,22 @@
 """Low-rank adapters of the transformer: attach, load, fuse, unload and save.
 
-Files are in diffusers' LoRA format, as the released weights are. diffusers only warns about keys that fit nothing;
-here they are an error, because an adapter that is silently half loaded gives plausible, wrong pictures.
+Files are in diffusers' LoRA format, as the released weights are, or in one that diffusers converts (kohya's and others'
+with ``lora_down``, ``lora_up``, ``alpha``). diffusers only warns about keys that fit nothing. Here they are an error:
+what is silently half loaded gives plausible, wrong pictures. Several adapters add up.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from diffusers import QwenImageTransformer2DModel
 from diffusers.loaders import QwenImageLoraLoaderMixin
 from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from omnialpha.errors import CheckpointError, InputError
@@ -56,7 +61,7 @@ def add_lora(
         InputError: a target is the end of no linear layer's name; peft would leave it out in silence.
     """
     targets = list(targets)
-    layers = [module for module, layer in transformer.named_modules() if isinstance(layer, nn.Linear)]
+    layers = _linear_layers(transformer)
     if missing := [target for target in targets if not any(f".{layer}".endswith(f".{target}") for layer in layers)]:
         raise InputError(f"LoRA targets that match no linear layer of the transformer: {', '.join(missing)}")
     transformer.requires_grad_(False)
@@ -64,11 +69,11 @@ def add_lora(
 
 
 def load_lora(transformer: QwenImageTransformer2DModel, file: str | Path, *, name: str = "default") -> None:
-    """Attach the adapter stored in a file.
+    """Attach the adapter stored in a file, beside those that are attached, all at full strength.
 
     Args:
         transformer: changed in place.
-        file: a `.safetensors` file in diffusers' LoRA format.
+        file: a `.safetensors` file in diffusers' LoRA format, or in one that diffusers converts.
         name: name for the adapter.
 
     Raises:
@@ -80,11 +85,12 @@ def load_lora(transformer: QwenImageTransformer2DModel, file: str | Path, *, nam
         raise CheckpointError(f"{file}: no such file; an adapter is a .safetensors file in diffusers' LoRA format")
     if name in getattr(transformer, "peft_config", {}):
         raise InputError(f'an adapter named "{name}" is attached already; unload it first or give another name')
-    state, metadata = QwenImageLoraLoaderMixin.lora_state_dict(
-        str(file.parent), weight_name=file.name, local_files_only=True, return_lora_metadata=True
-    )
+    state, metadata = _read(file)
     check_fit(transformer, state, source=str(file))
-    transformer.load_lora_adapter(state, prefix="transformer", adapter_name=name, metadata=metadata)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are meant
+        transformer.load_lora_adapter(state, prefix="transformer", adapter_name=name, metadata=metadata)
+    transformer.set_adapters(list(transformer.peft_config))  # peft leaves the newest alone active
 
 
 def check_fit(transformer: QwenImageTransformer2DModel, state: Mapping[str, Tensor], *, source: str) -> None:
@@ -98,7 +104,7 @@ def check_fit(transformer: QwenImageTransformer2DModel, state: Mapping[str, Tens
     Raises:
         CheckpointError: some keys fit no linear layer of the transformer; all are listed.
     """
-    layers = {module: layer for module, layer in transformer.named_modules() if isinstance(layer, nn.Linear)}
+    layers = _linear_layers(transformer)
     problems = [problem for key in state if (problem := _misfit(key, state, layers))]
     if problems:
         raise CheckpointError(
@@ -121,14 +127,24 @@ def fuse(transformer: QwenImageTransformer2DModel, *, scale: float = 1.0) -> Non
     transformer.unload_lora()
 
 
-def unload(transformer: QwenImageTransformer2DModel) -> None:
-    """Remove all adapters; the transformer is again what it was before they were attached.
+def unload(transformer: QwenImageTransformer2DModel, *, name: str | None = None) -> None:
+    """Remove adapters; the transformer is again what it was before they were attached.
+
+    Args:
+        transformer: changed in place.
+        name: of the only adapter to remove; None: all.
 
     Raises:
-        InputError: no adapter is attached.
+        InputError: no adapter, or none of that name, is attached.
     """
     _require_adapter(transformer)
-    transformer.unload_lora()
+    if name is not None:
+        _config(transformer, name)
+    if name is None or len(transformer.peft_config) == 1:
+        transformer.unload_lora()  # with the layers around the weights, which would be saved otherwise
+    else:
+        transformer.delete_adapters(name)
+        transformer.set_adapters(list(transformer.peft_config))
 
 
 def save_lora(
@@ -152,10 +168,7 @@ def save_lora(
     Raises:
         InputError: no adapter of that name is attached.
     """
-    config = getattr(transformer, "peft_config", {}).get(name)
-    if config is None:
-        attached = list(getattr(transformer, "peft_config", {}))
-        raise InputError(f'no adapter named "{name}" is attached to the transformer, only {attached}')
+    config = _config(transformer, name)
     QwenImageLoraLoaderMixin.save_lora_weights(
         folder,
         transformer_lora_layers=weights or get_peft_model_state_dict(transformer, adapter_name=name),
@@ -165,9 +178,64 @@ def save_lora(
     return Path(folder) / WEIGHTS_NAME
 
 
+def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """Weights with diffusers' names, scaled so that alpha = rank, and the adapter's configuration if it is stored.
+
+    Raises:
+        CheckpointError: diffusers cannot make out all of it.
+    """
+    try:
+        with safe_open(file, framework="pt") as stored:
+            lost = _lost(list(stored.keys()))
+        state, metadata = QwenImageLoraLoaderMixin.lora_state_dict(
+            str(file.parent), weight_name=file.name, local_files_only=True, return_lora_metadata=True
+        )
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        # A half of a pair leads diffusers' conversion to the last two, with the key as their message.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{file}: is no complete LoRA file ({reason}); download it again") from error
+    if lost:
+        raise CheckpointError(f"{file}: {len(lost)} keys mean nothing to diffusers' LoRA: {'; '.join(lost)}")
+    if not state:
+        raise CheckpointError(
+            f"{file}: holds no LoRA weights; an adapter has lora_A and lora_B, or lora_down and lora_up"
+        )
+    return state, metadata
+
+
+def _lost(keys: Sequence[str]) -> list[str]:
+    """Keys that diffusers' conversion would drop without a word: directions of DoRA, and scales of missing weights."""
+    weights = {key.rpartition(".lora_")[0] for key in keys}
+    return [
+        key
+        for key in keys
+        if "dora_scale" in key or (key.endswith(".alpha") and key.removesuffix(".alpha") not in weights)
+    ]
+
+
+def _config(transformer: QwenImageTransformer2DModel, name: str) -> LoraConfig:
+    attached = getattr(transformer, "peft_config", {})
+    if name not in attached:
+        raise InputError(f'no adapter named "{name}" is attached to the transformer, only {list(attached)}')
+    return attached[name]
+
+
 def _require_adapter(transformer: QwenImageTransformer2DModel) -> None:
     if not getattr(transformer, "peft_config", {}):
         raise InputError("no adapter is attached to the transformer; attach one with load_lora")
+
+
+def _linear_layers(transformer: QwenImageTransformer2DModel) -> dict[str, nn.Linear]:
+    """The transformer's own linear layers by name, also those that attached adapters are wrapped around."""
+    layers: dict[str, nn.Linear] = {}
+    wrapped: tuple[str, ...] = ()
+    for name, module in transformer.named_modules():  # outer ones first
+        layer = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+        if layer is not module:
+            wrapped += (f"{name}.",)
+        if isinstance(layer, nn.Linear) and not name.startswith(wrapped):
+            layers[name] = layer
+    return layers
 
 
 def _misfit(key: str, state: Mapping[str, Tensor], layers: Mapping[str, nn.Linear]) -> str | None:
