@@ -94,6 +94,7 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
             image_processor=image_processor,
         )
         self.register_to_config(profile=self.profile.to_dict())
+        self.before_few_step: tuple[Profile, FlowMatchEulerDiscreteScheduler] | None = None  # see `omnialpha.few_step`
         self._prompt_memory = PromptMemory()
         self._interrupt = False
 
