@@ -447,7 +447,8 @@ def test_every_model_is_entered_where_offloading_hooks_sit() -> None:
         for part in model.modules():
             if part is not model:
                 part.register_forward_pre_hook(check(name))
-    assert np.array_equal(raw(pipe, true_cfg_scale=2.0), raw(tiny.pipeline(), true_cfg_scale=2.0))
+    # Hooked layers keep weights of their own, which are multiplied apart.
+    np.testing.assert_allclose(raw(pipe, true_cfg_scale=2.0), raw(tiny.pipeline(), true_cfg_scale=2.0), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["block_level", "leaf_level"])

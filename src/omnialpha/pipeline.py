@@ -25,6 +25,7 @@ from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer, Qwen2VLImageProcessorPil
 
 from omnialpha.errors import InputError, nearest
+from omnialpha.models.denoiser import Denoiser
 from omnialpha.models.inputs import encode_pictures
 from omnialpha.models.latents import PATCH, denormalise, unpack
 from omnialpha.models.lora import check_fit
@@ -32,9 +33,9 @@ from omnialpha.models.pictures import Size, resize_layers, to_tensor
 from omnialpha.models.profile import PAPER, Profile
 from omnialpha.models.prompt import Embeddings, PromptEncoder, over_white, repeat_embeddings
 from omnialpha.models.prompt_memory import PromptMemory
-from omnialpha.models.sampling import guide, initial_noise, resolution_shift
+from omnialpha.models.sampling import guided_steps, initial_noise, resolution_shift
 from omnialpha.models.step_cache import cache_config, cached
-from omnialpha.models.transformer import TokenGrid, layer_shapes, velocity, with_layer_positions
+from omnialpha.models.transformer import TokenGrid, layer_shapes, with_layer_positions
 from omnialpha.models.vae import single_frame
 from omnialpha.outputs import OUTPUT_TYPES, OmniAlphaOutput, assemble
 from omnialpha.request import Pictures, choose_sizes, fit_inputs, understand
@@ -148,6 +149,7 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
         width: int | None = None,
         num_inference_steps: int | None = None,
         true_cfg_scale: float | None = None,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
         generator: torch.Generator | list[torch.Generator] | None = None,
         seed: int | None = None,
         latents: Tensor | None = None,
@@ -178,6 +180,7 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
             width: width of the results in pixels; by default that of the first picture.
             num_inference_steps: sampling steps; by default the profile's.
             true_cfg_scale: strength of classifier-free guidance; 1 or less turns it off; by default the profile's.
+            guidance_interval: fractions of the steps between which guidance acts; the other steps take half the time.
             generator: source of the noise; a list has one for each batch entry.
             seed: the same as a number: entry k of a batch is drawn with ``seed + k``, whatever else is in the batch.
             latents: the noise itself, packed (B, S, 64).
@@ -221,7 +224,7 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
             raise InputError("this scheduler stretches its last step, which takes num_inference_steps=2 or more")
         cache = cache_config(step_cache, request.steps, self.profile.mag_ratios)
         B, m = len(request.prompts), request.num_targets
-        guided = request.true_cfg_scale > 1
+        guided = guided_steps(request.steps, guidance_interval if request.true_cfg_scale > 1 else (0.0, 0.0))
         device = self._execution_device
         self._interrupt = False
 
@@ -257,17 +260,20 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
         self.scheduler.set_begin_index(0)
 
         # 6. Denoise.
+        denoise = Denoiser(
+            self.transformer,
+            inputs_BSC,
+            shapes,
+            self.scheduler.timesteps.to(dtype) / 1000,
+            true_cfg_scale=request.true_cfg_scale,
+            guided_steps=guided,
+            attention_kwargs=attention_kwargs,
+        )
         with cached(self.transformer, cache), self.progress_bar(total=request.steps) as progress:
             for step, timestep in enumerate(self.scheduler.timesteps):
                 if self.interrupt:
                     continue
-                sigma = timestep.to(dtype) / 1000
-                with self.transformer.cache_context("cond"):
-                    v = velocity(self.transformer, x, inputs_BSC, sigma, positive, shapes, attention_kwargs)
-                if guided:
-                    with self.transformer.cache_context("uncond"):
-                        away = velocity(self.transformer, x, inputs_BSC, sigma, negative[0], shapes, attention_kwargs)
-                    v = guide(v, away, request.true_cfg_scale)
+                v = denoise(x, step, positive, *negative)
                 x = self.scheduler.step(v, timestep, x, return_dict=False)[0].to(dtype)
                 if callback_on_step_end is not None:
                     tensors = {"latents": x, "prompt_embeds": positive[0]}

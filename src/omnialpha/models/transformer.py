@@ -1,7 +1,8 @@
 """The denoising transformer: diffusers' own class, given layer positions, and one call for one velocity prediction.
 
-`with_layer_positions` swaps the position embedding of a `QwenImageTransformer2DModel` for MSRoPE-BiL; weights, config,
-blocks and adapters stay the stock ones. `layer_shapes` writes down the positions of a call, `velocity` makes the call.
+`with_layer_positions` swaps the position embedding of a `QwenImageTransformer2DModel` for MSRoPE-BiL and turns on the
+faster forward pass (`models.fast_forward`); weights, config and adapters stay the stock ones. `layer_shapes` writes
+down the positions of a call, `velocity` makes the call.
 
 Shape suffixes: B batch, S image tokens, C values per token.
 """
@@ -14,6 +15,7 @@ from diffusers import QwenImageTransformer2DModel
 from torch import Tensor
 
 from omnialpha.errors import CheckpointError
+from omnialpha.models.fast_forward import Reused, fast_forward, is_fast
 from omnialpha.models.prompt import Embeddings
 from omnialpha.models.rope import LayerOrder, LayerShape, MSRoPEBiL, layer_indices
 
@@ -22,7 +24,7 @@ TokenGrid = tuple[int, int]
 
 
 def with_layer_positions(transformer: QwenImageTransformer2DModel) -> QwenImageTransformer2DModel:
-    """Make the transformer read explicit layer indices from its image shapes, in place; twice does no harm.
+    """Make the transformer read explicit layer indices from its image shapes, and fast, in place; twice does no harm.
 
     Raises:
         CheckpointError: the transformer is a variant with other positions or other conditions than image and text.
@@ -36,7 +38,7 @@ def with_layer_positions(transformer: QwenImageTransformer2DModel) -> QwenImageT
             )
     if not isinstance(transformer.pos_embed, MSRoPEBiL):
         transformer.pos_embed = MSRoPEBiL(config.axes_dims_rope)
-    return transformer
+    return fast_forward(transformer)
 
 
 def layer_shapes(
@@ -60,6 +62,7 @@ def velocity(
     prompt: Embeddings,
     shapes: list[LayerShape],
     attention_kwargs: dict[str, Any] | None = None,
+    reused: Reused | None = None,
 ) -> Tensor:
     """Predict the velocity ε − x0 of the noisy targets, given clean inputs and the prompt (Eq. 3).
 
@@ -68,22 +71,27 @@ def velocity(
         targets_BSC: packed noisy latents of the m targets.
         inputs_BSC: packed clean latents of the n inputs; None when there are none.
         sigma: noise level in [0, 1], (B,) or a scalar.
-        prompt: hidden states and mask from the prompt encoder.
+        prompt: hidden states and mask from the prompt encoder; with twice as many rows as targets, as the two branches
+            of guidance have, the targets repeat.
         shapes: from :func:`layer_shapes`, for all m + n images.
         attention_kwargs: passed on to the attention processors; ``{"scale": s}`` sets the strength of an adapter.
+        reused: what a loop over noise levels computes once; see `models.fast_forward`.
 
     Returns:
-        The prediction for the target tokens, of the shape of ``targets_BSC``.
+        The prediction for the target tokens, of the shape of ``targets_BSC``, one for each row of the prompt.
     """
     prompt_embeds, prompt_mask = prompt
     tokens_BSC = targets_BSC if inputs_BSC is None else torch.cat([targets_BSC, inputs_BSC], dim=1)
+    num_targets = targets_BSC.shape[1]
+    fast = {"num_targets": num_targets, "reused": reused} if is_fast(transformer) else {}
     prediction_BSC = transformer(
         hidden_states=tokens_BSC,
-        timestep=sigma.expand(len(tokens_BSC)).to(tokens_BSC.dtype),
+        timestep=(sigma if fast else sigma.expand(len(tokens_BSC))).reshape(-1).to(tokens_BSC.dtype),
         encoder_hidden_states=prompt_embeds,
         encoder_hidden_states_mask=prompt_mask,
         img_shapes=[shapes] * len(tokens_BSC),
         attention_kwargs=attention_kwargs,
         return_dict=False,
+        **fast,
     )[0]
-    return prediction_BSC[:, : targets_BSC.shape[1]]
+    return prediction_BSC[:, :num_targets]
