@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -145,6 +146,52 @@ def test_folder_is_a_batch_with_a_guide_for_each(here: Path, loads: list[dict[st
     assert Path("one.png").is_file()
     assert str(Path("masks/two.png")) in message
     assert read_metadata("one.png")["task"] == "removal_rough_mask"
+
+
+def premultiplied(path: str) -> np.ndarray:
+    """What one sees of a picture, in 8-bit levels."""
+    with Image.open(path) as image:
+        pixels = np.array(image, dtype=np.float64)
+    return np.concatenate([pixels[..., :3] * pixels[..., 3:] / 255, pixels[..., 3:]], axis=-1)
+
+
+def test_pictures_of_a_size_share_a_call_and_come_out_as_alone(
+    here: Path, pipe: omnialpha.OmniAlphaPipeline, loads: list[dict[str, Any]]
+) -> None:
+    """Up to the last bit: matrix products of other sizes add in another order."""
+    for number in range(3):
+        tiny.picture(number).save(f"p{number}.png")
+    pictures = ["p0.png", "b.jpg", "p1.png", "p2.png"]
+    calls: list[int] = []
+    hook = pipe.transformer.register_forward_pre_hook(
+        lambda module, args, kwargs: calls.append(len(kwargs["hidden_states"])), with_kwargs=True
+    )
+    report = json.loads(good("matte", *pictures, "-o", "together/", "--seed", "3", "--steps", "2", "--json").stdout)
+    assert calls == [3, 3, 1, 1]
+    assert [result["inputs"] for result in report["results"]] == [[name] for name in pictures]
+    assert {result["seed"] for result in report["results"]} == {3}
+    calls.clear()
+    good("matte", *pictures, "-o", "alone/", "--seed", "3", "--steps", "2", "--batch", "1")
+    hook.remove()
+    assert calls == [1] * 8
+    for name in pictures:
+        target = f"{Path(name).stem}_matting_auto.png"
+        assert np.abs(premultiplied(f"together/{target}") - premultiplied(f"alone/{target}")).max() <= 1
+        assert read_metadata(f"together/{target}") == read_metadata(f"alone/{target}")
+
+
+def test_one_picture_of_a_call_fails_alone(here: Path, loads: list[dict[str, Any]]) -> None:
+    """An empty mask is found out only by the model's checks, when its call has begun."""
+    for folder in ("photos", "masks"):
+        Path(folder).mkdir()
+    for name in ("one", "two", "three"):
+        tiny.picture(1).save(f"photos/{name}.png")
+        tiny.mask().save(f"masks/{name}.png")
+    Image.new("L", (48, 32)).save("masks/two.png")
+    message = failing(1, "matte", "photos", "--mask", "masks", "-o", "out/")
+    assert sorted(path.name[:3] for path in Path("out").iterdir()) == ["one", "thr"]
+    assert "photos/two.png: the precise_mask is empty" in message
+    assert "2 done, 1 failed" in message
 
 
 @pytest.mark.parametrize(

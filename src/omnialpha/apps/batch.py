@@ -1,4 +1,4 @@
-"""Run jobs: the model loaded once, one job after the other, failures kept for the end.
+"""Run jobs: the model loaded once, small pictures of a size together, failures kept for the end.
 
 A failed picture does not stop the others. What is written is complete; after an interruption the results so far stay.
 """
@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING, Any
 import typer
 from PIL import Image
 
+from omnialpha.apps.grouping import Ready, grouped
 from omnialpha.apps.jobs import Job
+from omnialpha.apps.loading import Model, is_out_of_memory, model_provenance
 from omnialpha.apps.settings import Settings
 from omnialpha.apps.targets import check_free, plan, write
-from omnialpha.errors import CheckpointError, OmniAlphaError, OutputError
+from omnialpha.errors import OmniAlphaError, OutputError
 from omnialpha.imaging import rgba
 from omnialpha.imaging.layers import LayerStack
 from omnialpha.imaging.refine import is_reduced, refine
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from omnialpha.pipeline import OmniAlphaPipeline
 
 
@@ -53,86 +57,111 @@ def run(jobs: Sequence[Job], settings: Settings) -> None:
     report = Report()
     model = Model(settings, steps_shown=len(jobs) == 1)
     show_notes(quiet=settings.json or len(jobs) > 1)
+    order = {str(target): k for k, target in enumerate(targets)}
     try:
-        for job, target in _progress(list(zip(jobs, targets, strict=True)), settings):
-            attempt(job, target, model, settings, report)
+        with _progress(len(jobs), settings) as bar:
+            attempt(zip(jobs, targets, strict=True), model, settings, report, bar)
     except KeyboardInterrupt:
         show(report, settings)
         raise KeyboardInterrupt(f"interrupted; {len(report.results)} of {len(jobs)} results are complete") from None
+    report.results.sort(key=lambda result: order[result["output"]])  # groups are done when they are full
     show(report, settings)
     if report.failures:
         raise typer.Exit(1)
 
 
-class Model:
-    """The pipeline, loaded when the first readable picture needs it.
+def attempt(
+    jobs: Iterable[tuple[Job, Path]], model: Model, settings: Settings, report: Report, bar: "tqdm | None" = None
+) -> None:
+    """Do jobs and note their results and failures.
 
     Args:
-        settings: Which model, where.
-        steps_shown: Show the sampling steps as a progress bar.
+        jobs: Each with its target.
+        model: Loaded for the first one that can be read.
+        settings: For all of them.
+        report: What became of them.
+        bar: Told how many are done.
     """
-
-    def __init__(self, settings: Settings, *, steps_shown: bool) -> None:
-        self._settings = settings
-        self._steps_shown = steps_shown and not settings.json and sys.stderr.isatty()
-        self._loaded: tuple[OmniAlphaPipeline, str] | None = None
-
-    def get(self) -> "tuple[OmniAlphaPipeline, str]":
-        """Return the pipeline and the fingerprint of its weights."""
-        if self._loaded is None:
-            import omnialpha
-            from omnialpha.checkpoints import fingerprint
-
-            s = self._settings
-            quieten_dependencies()
-            try:
-                pipe = omnialpha.load(s.model, adapter=s.adapter, few_step=s.few_step, device=s.device, dtype=s.dtype)
-            except Exception as error:
-                if is_out_of_memory(error):
-                    raise CheckpointError(
-                        f'not enough memory to load "{s.model}"; see `omnialpha doctor`, '
-                        "try --dtype bfloat16 or --model nano"
-                    ) from error
-                raise
-            pipe.set_progress_bar_config(disable=not self._steps_shown, leave=False)
-            self._loaded = pipe, fingerprint(pipe)
-        return self._loaded
+    for group in grouped(_readable(jobs, settings, report), settings):
+        _do(group, model, settings, report)
+        if bar is not None:
+            bar.update(len(report.results) + len(report.failures) - bar.n)
 
 
-def attempt(job: Job, target: Path, model: Model, settings: Settings, report: Report) -> None:
-    """Do one job and note its result or its failure."""
-    try:
-        check_free(target, overwrite=settings.overwrite)
-        pictures = [rgba.read(path) for path in job.images]
-    except (OmniAlphaError, OSError, MemoryError) as error:
-        report.failures.append({"input": job.name, "error": _line(error, job)})
-        return
-    pipe, model_hash = model.get()  # not this picture's fault when it fails: it ends the run
+def _readable(jobs: Iterable[tuple[Job, Path]], settings: Settings, report: Report) -> Iterator[Ready]:
+    """The jobs whose pictures can be read; the others are noted as failures."""
+    for job, target in jobs:
+        try:
+            check_free(target, overwrite=settings.overwrite)
+            yield Ready(job=job, target=target, pictures=[rgba.read(path) for path in job.images])
+        except (OmniAlphaError, OSError, MemoryError) as error:
+            report.failures.append({"input": job.name, "error": _line(error, job)})
+
+
+def _do(group: list[Ready], model: Model, settings: Settings, report: Report) -> None:
+    """Do the jobs of a group in one call; when that fails, each alone, for only one of them may be at fault."""
+    pipe, model_hash = model.get()  # not these pictures' fault when it fails: it ends the run
     start = time.perf_counter()
     try:
-        output: Any = pipe(
-            task=job.task.id,
-            images=pictures,
-            text=job.text,
-            num_targets=job.num_targets,
-            seed=settings.seed,
-            num_inference_steps=settings.steps,
-            true_cfg_scale=settings.guidance,
-            step_cache=settings.step_cache,
-            height=settings.height,
-            width=settings.width,
-        )
-        stack = refined(output.stacks[0], job.task.id, pictures, settings.refine, residual=settings.residual)
-        seconds = round(time.perf_counter() - start, 2)
-        provenance = dict(stack.metadata or {}) | _provenance(job, settings, pipe, model_hash, stack.size)
-        write(stack, target, provenance, overwrite=settings.overwrite)
+        stacks = _call(group, pipe, settings)
     except Exception as error:
-        if not isinstance(error, OmniAlphaError | OSError) and not is_out_of_memory(error):
+        if not _is_expected(error):
+            raise
+        if len(group) > 1:
+            for member in group:
+                _do([member], model, settings, report)
+            return
+        report.failures.append({"input": group[0].job.name, "error": _line(error, group[0].job)})
+        return
+    share = (time.perf_counter() - start) / len(group)
+    for member, stack in zip(group, stacks, strict=True):
+        _finish(member, stack, share, pipe, model_hash, settings, report)
+
+
+def _call(group: list[Ready], pipe: "OmniAlphaPipeline", settings: Settings) -> list[LayerStack]:
+    """One call for jobs that agree in their task and sizes. Each has the same noise as alone."""
+    import torch
+
+    job = group[0].job
+    output: Any = pipe(
+        task=job.task.id,
+        images=[member.pictures for member in group] if job.images else None,
+        text=None if job.text is None else [str(member.job.text) for member in group],
+        num_targets=job.num_targets,
+        generator=[torch.Generator("cpu").manual_seed(settings.seed) for _ in group],
+        num_inference_steps=settings.steps,
+        true_cfg_scale=settings.guidance,
+        step_cache=settings.step_cache,
+        height=settings.height,
+        width=settings.width,
+    )
+    return output.stacks
+
+
+def _finish(
+    member: Ready,
+    stack: LayerStack,
+    seconds: float,
+    pipe: "OmniAlphaPipeline",
+    model_hash: str,
+    settings: Settings,
+    report: Report,
+) -> None:
+    """Refine and write one result."""
+    job, start = member.job, time.perf_counter()
+    try:
+        stack = refined(stack, job.task.id, member.pictures, settings.refine, residual=settings.residual)
+        seconds = round(seconds + time.perf_counter() - start, 2)
+        provenance = dict(stack.metadata or {}) | {"seed": settings.seed}
+        provenance |= _provenance(job, settings, pipe, model_hash, stack.size)
+        write(stack, member.target, provenance, overwrite=settings.overwrite)
+    except Exception as error:
+        if not _is_expected(error):
             raise
         report.failures.append({"input": job.name, "error": _line(error, job)})
         return
     report.results.append(
-        {"output": str(target), "layers": [layer.name for layer in stack], "seconds": seconds} | provenance
+        {"output": str(member.target), "layers": [layer.name for layer in stack], "seconds": seconds} | provenance
     )
 
 
@@ -167,37 +196,12 @@ def _provenance(
     }
 
 
-def model_provenance(pipe: "OmniAlphaPipeline", model: str, adapter: str | None, model_hash: str) -> dict[str, Any]:
-    """What is stored with every result about the model that made it.
-
-    Args:
-        pipe: The loaded model.
-        model: What it was loaded as.
-        adapter: What adapter it was loaded with.
-        model_hash: Fingerprint of its weights.
-
-    Returns:
-        JSON values.
-    """
-    from omnialpha import __version__
-
-    return {
-        "model": model,
-        "adapter": adapter,
-        "model_hash": model_hash,
-        "device": pipe.device.type,
-        "dtype": str(pipe.transformer.dtype).removeprefix("torch."),
-        "version": __version__,
-    }
-
-
-def _progress(pairs: list[tuple[Job, Path]], settings: Settings) -> Any:
-    """The pairs, with a bar on a terminal when there are several."""
-    if len(pairs) == 1 or settings.json:
-        return pairs
+def _progress(count: int, settings: Settings) -> "tqdm":
+    """A bar on a terminal when there are several jobs."""
     from tqdm import tqdm
 
-    return tqdm(pairs, unit="image", disable=None, file=sys.stderr)  # None: off where there is no terminal
+    hidden = True if count == 1 or settings.json else None  # None: where there is no terminal
+    return tqdm(total=count, unit="image", disable=hidden, file=sys.stderr)
 
 
 def show(report: Report, settings: Settings) -> None:
@@ -219,20 +223,6 @@ def show_notes(*, quiet: bool) -> None:
     logging.getLogger("omnialpha").setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-def quieten_dependencies() -> None:
-    """Keep the libraries below to errors: their hints and bars are about their insides, not about the user's job."""
-    import diffusers
-    import transformers
-    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
-
-    downloads_shown = not are_progress_bars_disabled()
-    for library in (diffusers, transformers):
-        library.utils.logging.set_verbosity_error()
-        library.utils.logging.disable_progress_bar()
-    if downloads_shown:  # transformers turns these off with its own
-        enable_progress_bars()
-
-
 def _line(error: BaseException, job: Job) -> str:
     """One line about an error that names the file."""
     if is_out_of_memory(error):
@@ -242,9 +232,6 @@ def _line(error: BaseException, job: Job) -> str:
     return message if named else f"{job.name}: {message}"
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell running out of memory from other errors: torch says it in a RuntimeError, differently per device."""
-    text = str(error)
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
-    )
+def _is_expected(error: Exception) -> bool:
+    """Whether an error is about a picture, a disk or memory, and not about the program."""
+    return isinstance(error, OmniAlphaError | OSError) or is_out_of_memory(error)

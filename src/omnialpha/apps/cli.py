@@ -221,8 +221,8 @@ def calibrate(
     dtype: Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = None,
 ) -> None:
     """Measure what --step-cache magcache needs to know of a checkpoint, and write it into its profile."""
-    from omnialpha.apps.batch import quieten_dependencies
     from omnialpha.apps.calibrate import calibrate as measure  # imports torch
+    from omnialpha.apps.loading import quieten_dependencies
 
     quieten_dependencies()
     typer.echo(str(measure(images or (), model=model, adapter=adapter, steps=steps, device=device, dtype=dtype)))

@@ -244,7 +244,7 @@ def _run(
     """Evaluate, report, and exit with 1 when some cases failed."""
     from tqdm import tqdm
 
-    from omnialpha.apps.batch import quieten_dependencies
+    from omnialpha.apps.loading import quieten_dependencies
     from omnialpha.evaluation.harness import evaluate
     from omnialpha.evaluation.page import write_page
     from omnialpha.evaluation.plan import Plan, Source

@@ -45,7 +45,7 @@ def serve(
 def load(serving: Serving) -> "Model":
     """The model that the options name, with other libraries' chatter turned off."""
     import omnialpha
-    from omnialpha.apps.batch import quieten_dependencies
+    from omnialpha.apps.loading import quieten_dependencies
     from omnialpha.apps.server.model import Model
 
     quieten_dependencies()

@@ -56,7 +56,7 @@ class Settings:
         str | None,
         typer.Option("--few-step", help="Few-step LoRA (Lightning, …): a file or OWNER/NAME/FILE."),
     ] = None
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Same seed, same bytes.")] = 0
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Same call and seed, same bytes.")] = 0
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps. Default: the model's.")] = None
     guidance: Annotated[
         float | None, typer.Option("--guidance", min=0.0, help="True CFG scale; 1 turns it off. Default: the model's.")
@@ -85,6 +85,14 @@ class Settings:
     residual: Annotated[
         bool, typer.Option("--residual", help="Add a layer that makes a decomposition show the input exactly.")
     ] = False
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch",
+            min=1,
+            help="Pictures of one size that share a call. Default: as many small ones as make up a large one.",
+        ),
+    ] = None
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, … Default: a GPU if any.")] = None
     dtype: Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = None
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False

@@ -14,6 +14,7 @@ import typer
 
 from omnialpha.apps import batch
 from omnialpha.apps.jobs import Job, pictures_in
+from omnialpha.apps.loading import Model
 from omnialpha.apps.settings import Settings
 from omnialpha.apps.targets import plan
 from omnialpha.errors import InputError
@@ -109,7 +110,7 @@ class _Worker:
     def __init__(self, out: Path, make_job: Callable[[Path], Job], settings: Settings) -> None:
         self._make_job = make_job
         self._settings = replace(settings, output=f"{out}/", overwrite=True)
-        self._model = batch.Model(settings, steps_shown=False)
+        self._model = Model(settings, steps_shown=False)
         self._owners: dict[Path, Path] = {}
         self.done = 0
         self.failed = 0
@@ -126,7 +127,7 @@ class _Worker:
         elif not again and target.exists() and target.stat().st_mtime_ns >= picture.stat().st_mtime_ns:
             return
         else:
-            batch.attempt(job, target, self._model, self._settings, report)
+            batch.attempt([(job, target)], self._model, self._settings, report)
         self.done += len(report.results)
         self.failed += len(report.failures)
         batch.show(report, self._settings)

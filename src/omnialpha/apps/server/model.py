@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from omnialpha.apps.batch import model_provenance
+from omnialpha.apps.loading import model_provenance
 from omnialpha.checkpoints import fingerprint
 from omnialpha.pipeline import OmniAlphaPipeline
 

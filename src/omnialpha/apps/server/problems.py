@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from omnialpha.apps.batch import is_out_of_memory
+from omnialpha.apps.loading import is_out_of_memory
 from omnialpha.errors import (
     CheckpointError,
     EndpointError,
