@@ -1,0 +1,147 @@
+"""Peak memory and time of a call before anything is loaded, for each plan; and the fastest plan that fits.
+
+Memory: the pipeline's own code runs on shapes (`shapes`), which gives the bytes of all tensors at each stage; the
+weights that the plan has on the device at that stage are added. Time: the operations counted on the way over the
+measured speed of a matrix product, and the bytes that the plan moves over the measured speed of a copy. It is an
+estimate, good for comparing plans: no model runs at the speed of a large matrix product.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from omnialpha.errors import InputError
+from omnialpha.memory.architecture import Architecture
+from omnialpha.memory.machine import DISK, Machine
+from omnialpha.memory.plans import Plan, candidates
+from omnialpha.memory.trace import TRANSFORMER, Trace, Work, trace
+from omnialpha.memory.weights import PipelineWeights, pipeline_weights
+
+ROOM = 1.1
+"""A plan fits where there is this much room for its peak: the forecast is good to a tenth."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What a plan takes.
+
+    Attributes:
+        plan: the plan.
+        stages: stage → peak in bytes on the device, weights and all.
+        seconds: of the call, an estimate.
+        free: bytes that the device has.
+    """
+
+    plan: Plan
+    stages: Mapping[str, int]
+    seconds: float
+    free: int
+
+    @property
+    def peak(self) -> int:
+        """Bytes on the device at the worst moment."""
+        return max(self.stages.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is room for it."""
+        return ROOM * self.peak <= self.free
+
+
+def forecasts(
+    architecture: Architecture,
+    work: Work,
+    machine: Machine,
+    *,
+    dtype: torch.dtype,
+    plans: Sequence[Plan] | None = None,
+    limit: float | None = None,
+) -> list[Forecast]:
+    """What each plan takes, the fastest first.
+
+    Args:
+        architecture: of the checkpoint.
+        work: the call.
+        machine: the device, measured for ``dtype`` and bfloat16.
+        dtype: in which models compute, unless the plan says another.
+        plans: to compare; default: all that the device can carry out.
+        limit: bytes to stay within instead of what is free.
+
+    Raises:
+        InputError: the call is wrong.
+    """
+    plans = candidates(machine.kind) if plans is None else plans
+    traces: dict[torch.dtype, tuple[Trace, Trace]] = {}
+    for kind in {computes_in(plan, dtype) for plan in plans}:
+        pipes = architecture.on_meta(kind, more=0), architecture.on_meta(kind, more=1)
+        traces[kind] = trace(architecture, pipes, work, machine.kind)
+    weights = pipeline_weights(architecture, *pipes)
+    free = machine.free if limit is None else int(limit)
+    found = []
+    for plan in plans:
+        kind = computes_in(plan, dtype)
+        resident = partial(weights.resident, plan, kind, kind=machine.kind)
+        seen = _chosen(*traces[kind], free - resident(TRANSFORMER))
+        stages = {stage: peak + resident(stage) for stage, peak in seen.peaks.items()}
+        seconds = _seconds(weights, seen, plan, kind, machine)
+        found.append(Forecast(plan=plan, stages=stages, seconds=seconds, free=free))
+    return sorted(found, key=lambda forecast: forecast.seconds)
+
+
+def choose(
+    architecture: Architecture,
+    work: Work,
+    machine: Machine,
+    *,
+    dtype: torch.dtype,
+    plans: Sequence[Plan] | None = None,
+    limit: float | None = None,
+) -> Forecast:
+    """The fastest plan that fits; arguments as for `forecasts`.
+
+    Raises:
+        InputError: none fits; the message has the numbers.
+    """
+    found = forecasts(architecture, work, machine, dtype=dtype, plans=plans, limit=limit)
+    fitting = [forecast for forecast in found if forecast.fits]
+    if fitting:
+        return fitting[0]
+    least = min(found, key=lambda forecast: forecast.peak)
+    raise InputError(
+        f'"{architecture.name}" needs {ROOM * least.peak / 1e9:.1f} GB for {work.task} even as {least.plan.name}, '
+        f"{least.free / 1e9:.1f} GB are free; ask for a smaller size or fewer layers, or free memory "
+        "(omnialpha doctor --plan shows all plans)"
+    )
+
+
+def computes_in(plan: Plan, dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which a plan computes, where the call says another one."""
+    return torch.bfloat16 if plan.storage == "bf16" else dtype
+
+
+def _chosen(apart: Trace, together: Trace, free: int) -> Trace:
+    """Which way the loop goes: both branches of guidance at once where the second takes half of the rest, or less."""
+    return together if 2 * (together.peaks[TRANSFORMER] - apart.peaks[TRANSFORMER]) <= free else apart
+
+
+def _seconds(weights: PipelineWeights, trace: Trace, plan: Plan, dtype: torch.dtype, machine: Machine) -> float:
+    """Operations at the speed of a matrix product, then bytes unpacked and bytes fetched at the speed of a copy."""
+    encoder, transformer, _ = weights.bytes(plan, dtype)
+    plain = weights.transformer.total * dtype.itemsize
+    unpacking = 0
+    if plan.storage.endswith("_layerwise"):  # there and back
+        unpacking = 2 * (transformer + plain)
+    elif plan.storage not in ("full", "bf16"):  # written, and read by the product
+        unpacking = transformer + 2 * plain
+    seconds = sum(trace.flops.values()) / machine.speeds[dtype] + trace.passes * unpacking / machine.copying
+    match plan.offload:
+        case "model_offload":  # there and back
+            seconds += 2 * (encoder + transformer) / machine.fetching
+        case "free_text_encoder":
+            seconds += (encoder + transformer) / DISK
+        case "group_offload":
+            fetching = (encoder + trace.passes * transformer) / machine.fetching
+            seconds = seconds + fetching if machine.kind == "cpu" else max(seconds, fetching)
+    return seconds
