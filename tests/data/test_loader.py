@@ -1,10 +1,12 @@
 """Batches are a pure function of (seed, step), whoever draws them; drawing ahead changes nothing."""
 
+import os
 from collections import Counter
 from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from omnialpha.data.loader import Group, batches, draw_batch
 
@@ -87,13 +89,22 @@ def test_drawing_ahead_keeps_the_order_and_stops_at_the_end() -> None:
     assert list(batches(record, 5, 5)) == []
 
 
-def test_an_error_while_drawing_comes_when_its_batch_is_due() -> None:
+def test_processes_draw_what_threads_draw() -> None:
+    state = torch.get_rng_state()
+    by_processes = list(batches(lambda step: draw_batch(GROUPS, seed=0, step=step, batch_size=3), 2, 9, workers=2))
+    assert by_processes == [draw_batch(GROUPS, seed=0, step=step, batch_size=3) for step in range(2, 9)]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert os.getpid() not in batches(lambda step: os.getpid(), 0, 3, workers=1)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_while_drawing_comes_when_its_batch_is_due(workers: int) -> None:
     def fail_at_two(step: int) -> int:
         if step == 2:
             raise OSError("gone")
         return step
 
-    drawn = batches(fail_at_two, 0, 5)
+    drawn = batches(fail_at_two, 0, 5, workers=workers)
     assert [next(drawn), next(drawn)] == [0, 1]
     with pytest.raises(OSError, match="gone"):
         next(drawn)

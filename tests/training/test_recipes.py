@@ -44,6 +44,7 @@ def test_override_keeps_the_kind_of_each_value() -> None:
         ({"clip": "true"}, "expected float"),
         ({"optimizer": "adamv"}, 'did you mean "adamw"'),
         ({"batch_size": "0"}, "1 or more"),
+        ({"workers": "-1"}, "0 or more"),
         ({"train_text_encoder": "true"}, "lora_rank=0"),
         ({"lora_rank": "0"}, "quantize=no"),
         ({"optimizer": "muon"}, "optimizer=adamw"),

@@ -6,11 +6,11 @@ is a pure function of (seed, step): a resumed run draws what the uninterrupted o
 processes draw parts of the same batch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
@@ -92,7 +92,9 @@ def draw_batch(
     ]
 
 
-def batches(draw: Callable[[int], T], first_step: int, last_step: int, *, ahead: int = 2) -> Iterator[T]:
+def batches(
+    draw: Callable[[int], T], first_step: int, last_step: int, *, ahead: int = 2, workers: int = 0
+) -> Iterator[T]:
     """Draw batches in the background while earlier ones are trained on.
 
     Args:
@@ -100,10 +102,15 @@ def batches(draw: Callable[[int], T], first_step: int, last_step: int, *, ahead:
         first_step: the first step drawn.
         last_step: the first step not drawn any more.
         ahead: batches in preparation at a time, each in its own thread.
+        workers: processes that draw instead of threads, `ahead` batches each: drawing is mostly Python, and a GPU
+            trains on more pictures than one process draws. They are forked, so the pictures in memory are shared.
 
     Yields:
         The batches in the order of their steps. An error while drawing is raised when its batch is due.
     """
+    if workers:
+        yield from _drawn_by_processes(draw, range(first_step, last_step), ahead, workers)
+        return
     pool = ThreadPoolExecutor(ahead)
     try:
         pending = [pool.submit(draw, step) for step in range(first_step, min(first_step + ahead, last_step))]
@@ -114,6 +121,38 @@ def batches(draw: Callable[[int], T], first_step: int, last_step: int, *, ahead:
             yield batch
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+class _Steps(Generic[T]):
+    """Batches by step, as torch's loader asks for them."""
+
+    def __init__(self, draw: Callable[[int], T]) -> None:
+        self._draw = draw
+
+    def __getitem__(self, step: int) -> T:
+        return self._draw(step)
+
+
+def _drawn_by_processes(draw: Callable[[int], T], steps: range, ahead: int, workers: int) -> Iterator[T]:
+    # Imported here, as whoever composes data sets without training needs no torch.
+    import torch
+    from torch.utils.data import DataLoader
+
+    loader: Iterable[T] = DataLoader(
+        cast(Any, _Steps(draw)),  # whatever has __getitem__ serves
+        batch_size=None,
+        sampler=steps,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        prefetch_factor=ahead,
+        multiprocessing_context="fork",
+        generator=torch.Generator(),  # else the loader takes a number from the one that all draw from
+    )
+    yield from loader
+
+
+def _as_it_is(batch: T) -> T:
+    return batch
 
 
 def _choices(weights: tuple[float, ...], seed: int, count: int) -> np.ndarray:

@@ -55,15 +55,15 @@ def check_choices(config: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
             raise InputError(f"setting {name}: expected one of {known}, received {value!r}{nearest(value, known)}.")
 
 
-def check_counts(config: Any, names: Iterable[str]) -> None:
-    """Refuse a record in which one of these settings is below 1.
+def check_counts(config: Any, names: Iterable[str], *, least: int = 1) -> None:
+    """Refuse a record in which one of these settings is below `least`.
 
     Raises:
         InputError: naming the setting.
     """
     for name in names:
-        if (value := getattr(config, name)) < 1:
-            raise InputError(f"setting {name}: expected 1 or more, received {value}.")
+        if (value := getattr(config, name)) < least:
+            raise InputError(f"setting {name}: expected {least} or more, received {value}.")
 
 
 def _parse(name: str, text: str, old: Any) -> Any:

@@ -101,7 +101,7 @@ def train_dit(
     with Progress(
         folder, name="dit", first=first, steps=config.steps, log_every=config.log_every, tracker=config.tracker
     ) as progress:
-        for step, rows in enumerate(batches(draw, first, config.steps), start=first):
+        for step, rows in enumerate(batches(draw, first, config.steps, workers=config.workers), start=first):
             torch.manual_seed(config.seed * 1_000_003 + step)  # for whatever draws without a generator
             rate = learning_rate(config, step)
             losses = _backward(model, rows, step, config, engine)

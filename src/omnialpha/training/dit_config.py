@@ -48,6 +48,7 @@ class DitConfig:
         validate_every: steps between validations; 0 for none.
         validate_samples: held-out samples per validation.
         validate_steps: sampling steps of a validation.
+        workers: processes that draw batches; 0: threads, where training itself takes all cores.
         tracker: "tensorboard", "wandb" or "none"; `log.jsonl` is always written.
         seed: of everything.
         save_every: steps between checkpoints.
@@ -79,6 +80,7 @@ class DitConfig:
     validate_every: int
     validate_samples: int
     validate_steps: int
+    workers: int
     tracker: str
     seed: int
     save_every: int
@@ -88,6 +90,7 @@ class DitConfig:
     def __post_init__(self) -> None:
         check_choices(self, CHOICES)
         check_counts(self, COUNTS)
+        check_counts(self, ("workers",), least=0)
         if self.lora_rank and self.train_text_encoder:
             raise InputError("an adapter cannot hold a trained VLM; set lora_rank=0 or train_text_encoder=false.")
         if self.quantize != "no" and not self.lora_rank:

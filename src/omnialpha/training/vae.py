@@ -122,7 +122,7 @@ def train_vae(config: VaeConfig, data: Data, folder: Path, *, held_out: Data | N
     with Progress(
         folder, name="vae", first=first, steps=config.steps, log_every=config.log_every, tracker=config.tracker
     ) as progress:
-        for step, batch in enumerate(batches(draw, first, config.steps), start=first):
+        for step, batch in enumerate(batches(draw, first, config.steps, workers=config.workers), start=first):
             rate = config.learning_rate * SCHEDULES[config.schedule](step, config.steps, config.warmup)
             critic = discriminator if step >= config.gan_start else None
             vae.zero_grad(set_to_none=True)

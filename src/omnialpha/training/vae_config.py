@@ -64,6 +64,7 @@ class VaeConfig:
         perceptual: "lpips_vgg", "lpips_alex", or the stand-in "gradient_proxy", which needs no weights.
         lpips_folder: holds the files of LPIPS (`losses.LPIPS_FILES`).
         mixed_precision: "bf16", or "no" for float32.
+        workers: processes that draw batches; 0: threads, where training itself takes all cores.
         tracker: "tensorboard", "wandb" or "none"; `log.jsonl` is always written.
         seed: of everything.
         save_every: steps between checkpoints.
@@ -96,6 +97,7 @@ class VaeConfig:
     perceptual: str
     lpips_folder: str
     mixed_precision: str
+    workers: int
     tracker: str
     seed: int
     save_every: int
@@ -106,6 +108,7 @@ class VaeConfig:
     def __post_init__(self) -> None:
         check_choices(self, CHOICES)
         check_counts(self, COUNTS)
+        check_counts(self, ("workers",), least=0)
         for name in WEIGHTS:
             if (value := getattr(self, name)) < 0:
                 raise InputError(f"setting {name}: expected 0 (off) or more, received {value}.")
