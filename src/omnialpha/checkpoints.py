@@ -12,8 +12,10 @@ Weights that do not fit are an error: nothing is left at random values with a wa
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
@@ -27,6 +29,9 @@ from omnialpha.models.lora import WEIGHTS_NAME, load_lora
 from omnialpha.models.profile import RELEASED, Profile
 from omnialpha.models.vae import load_rgba_vae
 from omnialpha.pipeline import OmniAlphaPipeline
+
+if TYPE_CHECKING:
+    from omnialpha.memory.trace import Work
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -49,6 +54,8 @@ def load(
     few_step: str | Path | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    memory: str | None = None,
+    work: "Work | None" = None,
 ) -> OmniAlphaPipeline:
     """Load a checkpoint, ready to be called.
 
@@ -60,16 +67,25 @@ def load(
             levels become those of its distillation (see `omnialpha.few_step`).
         device: default: CUDA where there is one, else the CPU.
         dtype: "float32", "bfloat16" or "float16"; default: bfloat16 on CUDA, else float32.
+        memory: a way to hold the weights, as "fp8_layerwise" or "nf4+model_offload" (see `memory.plans`), or "auto"
+            for the fastest that fits; default: all on the device as they are.
+        work: the call that is to fit, for "auto"; default: a decomposition at the checkpoint's own size.
 
     Returns:
         The pipeline in evaluation mode on its device.
 
     Raises:
-        InputError: an unknown name, device or dtype.
+        InputError: an unknown name, device, dtype or plan; with "auto", nothing fits, and the message has the numbers.
+        MissingExtraError: the plan needs a package that is not installed.
         CheckpointError: weights are missing, cannot be downloaded, or do not fit.
     """
     target = choose_device(device)
     base_folder, adapter_folder = locate(name, adapter)
+    if memory is not None:
+        from omnialpha.memory.loading import load_as  # only for those who ask for it: it takes time to import
+
+        folders = base_folder, adapter_folder
+        return load_as(memory, folders, few_step, target, choose_dtype(dtype, target), work)
     pipeline = open_folders(base_folder, adapter_folder, choose_dtype(dtype, target))
     if few_step is not None:
         attach(pipeline, few_step)
@@ -77,7 +93,14 @@ def load(
 
 
 def open_folders(
-    base: Path, adapter: Path | None, dtype: torch.dtype, *, vae: Path | None = None, quantization: Any = None
+    base: Path,
+    adapter: Path | None,
+    dtype: torch.dtype,
+    *,
+    vae: Path | None = None,
+    quantization: Any = None,
+    transformer: QwenImageTransformer2DModel | None = None,
+    text_encoder: Qwen2_5_VLForConditionalGeneration | None = None,
 ) -> OmniAlphaPipeline:
     """Open a pipeline folder and, when given, an adapter folder; on the CPU.
 
@@ -87,39 +110,60 @@ def open_folders(
         dtype: of all weights.
         vae: folder of the RGBA VAE to take instead of theirs.
         quantization: diffusers' configuration for the transformer's weights.
+        transformer: opened already, without adapters; default: the folder's.
+        text_encoder: opened already; default: the folder's.
 
     Raises:
         CheckpointError: something is missing or does not fit; the message says what was expected where.
     """
     index = _check_base(base, has_rgba_vae=adapter is not None or vae is not None)
-    vae_folder, lora = (base / "vae", None) if adapter is None else _check_adapter(adapter, base)
-    try:
-        transformer, transformer_report = QwenImageTransformer2DModel.from_pretrained(
-            base, subfolder="transformer", torch_dtype=dtype, quantization_config=quantization, output_loading_info=True
-        )
-        text_encoder, encoder_report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            base / "text_encoder", dtype=dtype, output_loading_info=True
-        )
+    vae_folder, lora = (base / "vae", None) if adapter is None else adapter_files(adapter, base)
+    with _readable(base):
         pipeline = OmniAlphaPipeline(
             scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(base, subfolder="scheduler"),
             vae=load_rgba_vae(vae or vae_folder, dtype=dtype),
-            text_encoder=text_encoder,
+            text_encoder=open_text_encoder(base, dtype) if text_encoder is None else text_encoder,
             tokenizer=Qwen2Tokenizer.from_pretrained(base / "tokenizer"),
-            transformer=transformer,
+            transformer=open_transformer(base, dtype, quantization) if transformer is None else transformer,
             image_processor=_image_processor(base),
             profile=_profile(index, adapter),
         )
+    if lora is not None:
+        load_lora(pipeline.transformer, lora)
+    return pipeline
+
+
+def open_transformer(base: Path, dtype: torch.dtype, quantization: Any = None) -> QwenImageTransformer2DModel:
+    """Open the transformer of a pipeline folder, on the CPU; arguments and errors as for `open_folders`."""
+    with _readable(base):
+        transformer, report = QwenImageTransformer2DModel.from_pretrained(
+            base, subfolder="transformer", torch_dtype=dtype, quantization_config=quantization, output_loading_info=True
+        )
+    _check_report(base / "transformer", report)
+    return transformer
+
+
+def open_text_encoder(base: Path, dtype: torch.dtype) -> Qwen2_5_VLForConditionalGeneration:
+    """Open the VLM of a pipeline folder, on the CPU; arguments and errors as for `open_folders`."""
+    with _readable(base):
+        text_encoder, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            base / "text_encoder", dtype=dtype, output_loading_info=True
+        )
+    _check_report(base / "text_encoder", report)
+    return text_encoder
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Say in one line what is wrong with a folder."""
+    try:
+        yield
     except (OmniAlphaError, torch.OutOfMemoryError):
         raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         # Broken files lead the loaders to all of these, with messages of many lines.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{base}: cannot be loaded ({reason}); check that its files are complete") from error
-    _check_report(base / "transformer", transformer_report)
-    _check_report(base / "text_encoder", encoder_report)
-    if lora is not None:
-        load_lora(pipeline.transformer, lora)
-    return pipeline
+        raise CheckpointError(f"{folder}: cannot be loaded ({reason}); check that its files are complete") from error
 
 
 def fingerprint(pipe: OmniAlphaPipeline) -> str:
@@ -142,6 +186,11 @@ def fingerprint(pipe: OmniAlphaPipeline) -> str:
             digest.update(f"{name} {tuple(tensor.shape)}".encode())
             digest.update(sample.tobytes())
     return digest.hexdigest()[:16]
+
+
+def read_profile(base: Path, adapter: Path | None) -> Profile:
+    """How a pipeline folder and an adapter folder are to be used; errors as for `open_folders`."""
+    return _profile(_check_base(base, has_rgba_vae=adapter is not None), adapter)
 
 
 def _profile(index: dict[str, Any], adapter: Path | None) -> Profile:
@@ -178,8 +227,12 @@ def _check_base(base: Path, *, has_rgba_vae: bool) -> dict[str, Any]:
     return index
 
 
-def _check_adapter(adapter: Path, base: Path) -> tuple[Path, Path | None]:
-    """The folder of the RGBA VAE (the base's own where the adapter has none) and the LoRA file, if any."""
+def adapter_files(adapter: Path, base: Path) -> tuple[Path, Path | None]:
+    """The folder of the RGBA VAE (the base's own where the adapter has none) and the LoRA file, if any.
+
+    Raises:
+        CheckpointError: the adapter has neither.
+    """
     vae, lora = adapter / "rgba_vae", adapter / "lora" / WEIGHTS_NAME
     if not vae.is_dir() and not lora.is_file():
         raise CheckpointError(
