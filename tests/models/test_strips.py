@@ -9,7 +9,7 @@ from diffusers import AutoencoderKLQwenImage
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from omnialpha.models import strips, winograd
+from omnialpha.models import convolutions, strips
 from omnialpha.models.vae import decode_frame, encode_frame, single_frame
 
 
@@ -68,7 +68,7 @@ def test_small_pictures_go_together_and_large_ones_alone(stock, ours, monkeypatc
 
 def test_strips_of_paired_rows_equal_the_stock_vae(stock, monkeypatch) -> None:
     """The full-size VAE's convolutions make two rows at a time; here narrow ones do."""
-    monkeypatch.setattr(winograd, "MIN_CHANNELS", 8)
+    monkeypatch.setattr(convolutions, "MIN_CHANNELS", 8)
     vae = single_frame(copy.deepcopy(stock))
     x = picture(56, 40, batch=2)  # 7 rows of latents: pairs do not fit
     expected = both(stock, x)
@@ -99,8 +99,7 @@ def test_tiling_as_diffusers_offers_it_has_no_seams_and_bounds_every_tensor(stoc
     assert strips.plan(vae, x) == (1, 16)
     with Largest() as largest_strip:
         assert_equal(both(vae, x), expected)
-    assert largest_strip.values < largest_whole.values / 4
-    assert largest_strip.values <= x.numel()  # nothing is larger than the picture itself
+    assert largest_strip.values <= x.numel() < largest_whole.values / 2  # nothing is larger than the picture itself
 
 
 def test_weights_that_hooks_bring_are_used_as_the_hooks_bring_them(stock) -> None:

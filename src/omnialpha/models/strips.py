@@ -32,7 +32,7 @@ from diffusers.models.autoencoders.autoencoder_kl_qwenimage import (
 )
 from torch import Tensor, nn
 
-from omnialpha.models import winograd
+from omnialpha.models import convolutions
 
 # Writes into `out` what a convolution reads of the rows `x`.
 Fill = Callable[[Tensor, Tensor], object]
@@ -151,7 +151,7 @@ class Convolution:
     Args:
         conv: of the VAE; of a causal 3-D one the last temporal tap is used, all others see zeros in a single frame.
         fill: the step before the convolution, written straight into the rows that the convolution reads.
-        scale: how many times larger `fill` makes rows and columns.
+        scale: 2 repeats every pixel twice in both directions before a 3×3 convolution.
         margin: rows and columns of zeros around the picture: before it and after it.
     """
 
@@ -164,15 +164,22 @@ class Convolution:
         margin: tuple[int, int] | None = None,
     ) -> None:
         weight = conv.weight[:, :, -1] if isinstance(conv, QwenImageCausalConv3d) else conv.weight
-        self.out_channels, self.size, self.stride = conv.out_channels, weight.shape[-1], conv.stride[-1]
-        self.in_pairs = self.stride == 1 and winograd.pays(weight)
-        # A strided view would be copied again for each strip.
-        channels_last = weight.contiguous(memory_format=torch.channels_last)
-        self.kernels = winograd.transform(weight) if self.in_pairs else [channels_last]
-        self.bias = conv.bias
-        self.before, self.after = margin or (self.size // 2, self.size // 2)
-        self.fill = fill
+        self.bias, self.out_channels, self.size, self.stride = (
+            conv.bias,
+            conv.out_channels,
+            weight.shape[-1],
+            conv.stride[-1],
+        )
         self.scale = scale
+        self.in_pairs = scale == self.stride == 1 and convolutions.pairs_pay(weight)
+        if scale == 2:
+            self.kernels = convolutions.doubled_kernels(weight)
+        elif self.in_pairs:
+            self.kernels = convolutions.pair_kernels(weight)
+        else:  # as a strided view it would be copied again for each strip
+            self.kernels = [weight.contiguous(memory_format=torch.channels_last)]
+        self.fill = fill
+        self.before, self.after = margin or (self.size // 2, self.size // 2)
         self.kept: Tensor | None = None
 
     def __call__(self, x_BCHW: Tensor, last: bool) -> Tensor:
@@ -183,16 +190,17 @@ class Convolution:
             ready -= ready % 2
         self.kept = None if last else window[:, :, ready * self.stride :].clone()
         if not ready:
-            width = (window.shape[3] - self.size) // self.stride + 1
+            width = ((window.shape[3] - self.size) // self.stride + 1) * self.scale
             return x_BCHW.new_empty(len(x_BCHW), self.out_channels, 0, width)
+        if self.scale == 2:
+            return convolutions.convolve_doubled(window, self.kernels, self.bias)
         if self.in_pairs:
-            return winograd.convolve(window[:, :, : ready + 2], self.kernels, self.bias)
+            return convolutions.convolve_pairs(window[:, :, : ready + 2], self.kernels, self.bias)
         return F.conv2d(window, self.kernels[0], self.bias, self.stride)
 
     def _window(self, x_BCHW: Tensor, last: bool) -> Tensor:
         """The kept rows, the new ones after `fill`, and zeros where the picture ends."""
         B, C, height, width = x_BCHW.shape
-        height, width = height * self.scale, width * self.scale
         top = self.before if self.kept is None else self.kept.shape[2]
         below = self.after if last else 0
         window = x_BCHW.new_empty(B, top + height + below, self.before + width + self.after, C).permute(0, 3, 1, 2)
@@ -240,7 +248,7 @@ def layers_of(block: nn.Module) -> list[Layer]:
         return [Attention(block)]
     if isinstance(block, QwenImageResample):
         if block.mode.startswith("upsample"):
-            return [Convolution(block.resample[1], nearest, scale=2)]
+            return [Convolution(block.resample[1], scale=2)]
         return [Convolution(block.resample[1], margin=(0, 1))]
     if isinstance(block, QwenImageMidBlock):
         first, *others = block.resnets
@@ -286,9 +294,3 @@ def activation(norm: QwenImageRMS_norm) -> Fill:
         F.silu(out, inplace=True)
 
     return fill
-
-
-def nearest(x_BCHW: Tensor, out: Tensor) -> None:
-    """Every pixel four times."""
-    height, width = x_BCHW.shape[2:]
-    out.unflatten(3, (width, 2)).unflatten(2, (height, 2)).copy_(x_BCHW[:, :, :, None, :, None])
