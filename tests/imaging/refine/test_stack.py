@@ -128,6 +128,24 @@ def test_transparent_inputs_stay_transparent() -> None:
     assert np.asarray(refined[0].image)[:, :50, 3].max() == 0
 
 
+def test_a_composite_shows_the_given_foregrounds_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    front, back = (rng.integers(0, 256, (40, 60, 4), np.uint8) for _ in range(2))
+    front[:, :20, 3], back[:, :40, 3] = 255, 255  # the front one hides the other's left part
+    front[:, 20:, 3], back[:, 40:, 3] = 0, 0
+    front[:, 50:, 3] = 128
+    painted = Image.new("RGBA", (6, 4), (10, 200, 30, 255))
+    images = [Image.fromarray(front), Image.fromarray(back)]
+    result = refine("foreground_to_composite", images, LayerStack([Layer(painted, "composite")]))
+    assert result.size == (60, 40)
+    shown = np.asarray(result[0].image).astype(int)
+    assert (shown[:, :20, :3] == front[:, :20, :3]).all()
+    assert (shown[:, 20:40, :3] == back[:, 20:40, :3]).all()
+    assert (shown[:, 40:50] == (10, 200, 30, 255)).all()
+    mixed = (128 * front[:, 50:, :3].astype(float) + 127 * np.array([10, 200, 30])) / 255
+    assert np.abs(shown[:, 50:, :3] - mixed).max() <= 1
+
+
 def test_tasks_without_a_composite_are_left_alone() -> None:
     stack = raw(foreground=FRONT)
     assert refine("text_to_image", [], stack) is stack

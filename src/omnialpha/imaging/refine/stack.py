@@ -6,6 +6,7 @@ The pipeline returns what the model made, scaled. Here the input is used again:
 - foreground: the input's own pixels where alpha is 1, `colours.foreground_colours` where it is between
 - background: `background.full_background`, the input's own pixels but behind the object
 - `alignment` first puts back layers that have drifted
+- completion of foregrounds to a composite: the given layers lie over what the model painted around them
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from omnialpha.imaging.refine.colours import foreground_colours
 from omnialpha.imaging.refine.guides import covered_by, known_from
 from omnialpha.imaging.refine.planes import STRIP, Size, resized_plane, strips
 from omnialpha.imaging.rgba import guide_channel, premultiply, to_array, unpremultiply
-from omnialpha.tasks import Task
+from omnialpha.tasks import SEVERAL, Task
 from omnialpha.tasks import task as find_task
 
 WORTHWHILE = 0.9  # a model that worked at less than this share of the pixels has lost detail
@@ -38,8 +39,9 @@ def is_reduced(stack: LayerStack) -> bool:
 def refine(task: str, images: Sequence[Image.Image], stack: LayerStack, *, residual: bool = False) -> LayerStack:
     """Refine the result of a task with its input pictures.
 
-    Of several foregrounds each is refined where it is seen; where others hide it the model's word stands. Tasks whose
-    input is no composite have nothing to gain: their stack is returned as it is.
+    Of several foregrounds each is refined where it is seen; where others hide it the model's word stands. A composite
+    around given foregrounds shows them as they were given. The other tasks whose input is no composite have nothing to
+    gain: their stack is returned as it is.
 
     Args:
         task: Id of the task.
@@ -64,11 +66,13 @@ def refine(task: str, images: Sequence[Image.Image], stack: LayerStack, *, resid
     found.check_images(len(images))
     if residual and found.category != "decomposition":
         raise InputError(f"a residual belongs to a decomposition, {found.id} takes nothing apart; leave it out")
-    if found.inputs[:1] != ("composite",):
-        return stack
     if len({image.size for image in images}) > 1:
         sizes = ", ".join(f"{image.width}×{image.height}" for image in images)
         raise InputError(f"refinement needs input pictures of one size, received {sizes}; resize the guide first")
+    if found.inputs == (SEVERAL,) and found.targets == ("composite",):
+        return _around(images, stack)
+    if found.inputs[:1] != ("composite",):
+        return stack
     found.num_targets(len(stack))
     parts = _Parts(found, images, stack)
     refined = LayerStack(
@@ -156,6 +160,14 @@ class _Parts:
         elif self._guide is not None:
             cover = covered_by(*self._guide)
         return Image.fromarray(full_background(self._image, self._raw["background"][..., :3], cover)).convert("RGBA")
+
+
+def _around(foregrounds: Sequence[Image.Image], stack: LayerStack) -> LayerStack:
+    """The composite with the given layers, front to back, as they were given: the model only paints around them."""
+    size = foregrounds[0].size
+    painted = stack[0].image.convert("RGBa").resize(size, Image.Resampling.BICUBIC).convert("RGBA")
+    shown = LayerStack([Layer(painted), *(Layer(image.convert("RGBA")) for image in reversed(foregrounds))]).flatten()
+    return LayerStack([Layer(shown, stack[0].name)], size, stack.metadata | {"refined": True})
 
 
 def _at_size(image: Image.Image, size: Size) -> Image.Image:
