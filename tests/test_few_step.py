@@ -52,11 +52,11 @@ def lightning_state(dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
 
 def kohya_state() -> dict[str, Tensor]:
     """kohya's names: underscores instead of dots."""
-    names = {key: key.rsplit(".", 1 if key.endswith(".alpha") else 2)[0] for key in lightning_state()}
-    return {
-        f"lora_unet_{layer.replace('.', '_')}{key.removeprefix(layer)}": lightning_state()[key]
-        for key, layer in names.items()
-    }
+    state = {}
+    for key, value in lightning_state().items():
+        layer = key.rsplit(".", 1 if key.endswith(".alpha") else 2)[0]
+        state[f"lora_unet_{layer.replace('.', '_')}{key.removeprefix(layer)}"] = value
+    return state
 
 
 def diffusers_state() -> dict[str, Tensor]:

@@ -81,7 +81,8 @@ def test_nothing_is_left_for_the_next_call(pipe: OmniAlphaPipeline, option: str)
     """State of one size or batch would not even fit the next; of one picture, it would change the next in silence."""
     untouched = vars(pipe.transformer)["forward"]
     plain, first = call(pipe), call(pipe, option)
-    batch = call(pipe, option, prompt=["x", "y"], images=[[tiny.picture(1, (32, 32))], [tiny.picture(2, (32, 32))]])
+    pictures = [[tiny.picture(k, (32, 32))] for k in range(2)]
+    batch = call(pipe, option, prompt=["x", "y"], images=pictures, guidance_interval=(0.25, 0.75))
     assert len(batch) == 2
 
     def interrupt(pipe: Any, step: int, *_: Any) -> dict[str, torch.Tensor]:
