@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
 from diffusers import BitsAndBytesConfig, GGUFQuantizationConfig, QwenImageTransformer2DModel, TorchAoConfig
 from diffusers.hooks import apply_group_offloading
 from torch import nn
@@ -167,23 +168,41 @@ def take_turns(
         The same pipeline.
     """
     release(pipe.transformer)
-    pipe.vae.to(device)
-    _wake(pipe.text_encoder, open_text_encoder, other=pipe.transformer, device=device)
-    _wake(pipe.transformer, open_transformer, other=pipe.text_encoder, device=device)
+    add_hook_to_module(pipe.vae.to(device), _Stay(device))
+    add_hook_to_module(pipe.text_encoder, _Turn(pipe.transformer, open_text_encoder, device))
+    add_hook_to_module(pipe.transformer, _Turn(pipe.text_encoder, open_transformer, device))
     return pipe
 
 
-def _wake(module: nn.Module, open_again: Callable[[], nn.Module], *, other: nn.Module, device: torch.device) -> None:
-    """Give a module its weights before it works, in the place of another module's."""
+class _Stay(ModelHook):
+    """Tells diffusers where a pipeline works: the weights of its first model may be nowhere."""
 
-    def before(*_: Any) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self.execution_device = device
+
+
+class _Turn(_Stay):
+    """Gives a module its weights before it works, in the place of another module's.
+
+    Args:
+        other: the other module.
+        open_again: reads the module from its files.
+        device: where it runs.
+    """
+
+    def __init__(self, other: nn.Module, open_again: Callable[[], nn.Module], device: torch.device) -> None:
+        super().__init__(device)
+        self._other = other
+        self._open_again = open_again
+
+    def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Run before the module's own forward pass, whose arguments stay as they are."""
         if any(parameter.is_meta for parameter in module.parameters()):
-            release(other)
-            fresh = dict(open_again().to(device).named_modules())
+            release(self._other)
+            fresh = dict(self._open_again().to(self.execution_device).named_modules())
             for name, part in module.named_modules():
                 part._parameters = fresh[name]._parameters
-
-    module.register_forward_pre_hook(before, prepend=True)
+        return args, kwargs
 
 
 def release(module: nn.Module) -> None:

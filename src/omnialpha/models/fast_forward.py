@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from diffusers import QwenImageTransformer2DModel
+from diffusers.hooks.group_offloading import _is_group_offload_enabled
 from diffusers.models.activations import GELU
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.normalization import RMSNorm
@@ -103,7 +104,8 @@ def modulation_table(transformer: QwenImageTransformer2DModel, timesteps_N: Tens
     """
     layers = [transformer.time_text_embed, *(m for b in transformer.transformer_blocks for m in (b.img_mod, b.txt_mod))]
     weights = [parameter for layer in layers for parameter in layer.parameters()]
-    if any(type(weight.data) is not Tensor or weight.device != timesteps_N.device for weight in weights):
+    elsewhere = any(type(weight.data) is not Tensor or weight.device != timesteps_N.device for weight in weights)
+    if elsewhere or _is_group_offload_enabled(transformer):  # weights on disk leave empty ones behind, on the CPU
         return None
     embeds_ND = transformer.time_text_embed(timesteps_N, timesteps_N)
     return [block_modulation(block, embeds_ND) for block in transformer.transformer_blocks]
