@@ -126,3 +126,13 @@ def test_strips_join_without_a_seam() -> None:
     ]
     assert len(parts) > 1
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-5)
+
+
+def test_a_grey_picture_whose_colours_lie_on_a_line_is_solved() -> None:
+    """Covariances of rank one: in single precision their determinants vanish."""
+    y, x = np.mgrid[:48, :48]
+    grey = np.repeat(np.where((x // 6 + y // 6) % 2, 0.0, 1.0)[..., None], 3, axis=-1).astype(np.float32)
+    p = np.random.default_rng(0).random((48, 48)).astype(np.float32)
+    single, double = (LocalLinear(grey.astype(kind), 2, 1e-6).filter(p) for kind in (np.float32, np.float64))
+    assert np.isfinite(single).all()
+    np.testing.assert_allclose(single, double, atol=0.05)

@@ -9,7 +9,8 @@ K what is known for certain (κ weighs it):
 L is the matting Laplacian (`local_linear`). The normal equations, (1 − G)α + μDᵀDα + κ1_K α = μDᵀp + κ1_K k with the
 guided filter G, are solved by conjugate gradients from coarse to fine; the last level, at most about a megapixel, is
 carried to the original's size by its local linear models (He and Sun, "Fast Guided Filter", 2015). Of what this adds to
-a trusted alpha, what the picture confirms is kept (`evidence`).
+a trusted alpha, what the picture confirms is kept (`evidence`). A doubtful alpha of few pixels says about where the
+object is; its shape is that of the regions of the picture (`regions`), which then are K.
 """
 
 from dataclasses import dataclass
@@ -22,12 +23,14 @@ from scipy.sparse.linalg import LinearOperator, cg
 from omnialpha.imaging.refine.evidence import confirmed
 from omnialpha.imaging.refine.local_linear import LocalLinear, applied
 from omnialpha.imaging.refine.planes import Size, resized_plane, strips
+from omnialpha.imaging.refine.regions import AREA, decided, regions
 
 CERTAIN = 10.0  # κ, against 1 for a pixel that differs fully from its windows' answer
 TRUST_RANGE = (1e-3, 1.0)  # of μ
 TRUSTED, DOUBTED = 0.6, 0.95  # what is left of a right and of a wrong alpha, against the same alpha moved
 MOVED = 3  # working pixels
 BELIEVED = 0.5  # μ from which on the raw alpha is right but for its size, so that new detail must be confirmed
+DOUBTFUL = 0.1  # μ below which the raw alpha tells where the object is, not its shape
 SURE = 0.1  # the model is sure where it and its neighbours are this close to 0 or 1
 SOLVED_AREA = 1.5e6  # pixels of the finest level that is solved
 ITERATIONS = 12
@@ -74,6 +77,8 @@ def full_alpha(image: np.ndarray, raw: np.ndarray, known: Known | None = None) -
     original = Image.fromarray(image)
     work = raw.shape[1], raw.shape[0]
     believed = trust(_shrunk_image(original, work), raw)
+    if believed < DOUBTFUL and raw.size < AREA and not (known is not None and known.has_both_sides):
+        known = _with_regions(image, raw, known)
     if known is not None and known.has_both_sides:
         believed = 0.0  # then the colours decide better than the model
     alpha = raw
@@ -94,6 +99,17 @@ def full_alpha(image: np.ndarray, raw: np.ndarray, known: Known | None = None) -
     if known is not None:
         result = np.where(known.mask, known.value, result)
     return result
+
+
+def _with_regions(image: np.ndarray, raw: np.ndarray, known: Known | None) -> Known | None:
+    """What is known, and the regions of the picture that the model meant; without those if it meant none."""
+    outside = None if known is None else known.mask & (known.value == 0)
+    front, back = decided(regions(image, raw, outside), (image.shape[1], image.shape[0]))
+    if outside is not None:
+        front, back = front & ~outside, back | outside
+    if not (front.any() and back.any()):
+        return known
+    return Known(mask=front | back, value=front.astype(np.float32))
 
 
 def _levels(work: Size, full: Size) -> list[Size]:

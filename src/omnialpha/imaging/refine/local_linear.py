@@ -61,7 +61,12 @@ def applied(coefficients: list[np.ndarray], channels: list[np.ndarray]) -> np.nd
 
 
 def _inverse(s: dict[tuple[int, int], np.ndarray]) -> dict[tuple[int, int], np.ndarray]:
-    """Upper triangle of the inverses of symmetric 3 × 3 matrices, by cofactors."""
+    """Upper triangle of the inverses of symmetric 3 × 3 matrices, by cofactors, in the precision of ``s``.
+
+    Colours on a line, as in a grey picture, leave a determinant of ε²·σ²: single precision loses it in rounding.
+    """
+    precision = s[0, 0].dtype
+    s = {key: plane.astype(np.float64) for key, plane in s.items()}
     cofactors = {
         (0, 0): s[1, 1] * s[2, 2] - s[1, 2] ** 2,
         (0, 1): s[0, 2] * s[1, 2] - s[0, 1] * s[2, 2],
@@ -71,4 +76,4 @@ def _inverse(s: dict[tuple[int, int], np.ndarray]) -> dict[tuple[int, int], np.n
         (2, 2): s[0, 0] * s[1, 1] - s[0, 1] ** 2,
     }
     determinant = s[0, 0] * cofactors[0, 0] + s[0, 1] * cofactors[0, 1] + s[0, 2] * cofactors[0, 2]
-    return {key: value / determinant for key, value in cofactors.items()}
+    return {key: (value / determinant).astype(precision) for key, value in cofactors.items()}
