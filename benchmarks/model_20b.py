@@ -26,9 +26,18 @@ from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer, Qwen2VLImageProcessorPil
 
 import omnialpha
+from omnialpha.memory.architecture import VLM_7B
 from omnialpha.models.profile import PAPER
 from omnialpha.pipeline import OmniAlphaPipeline
-from omnialpha.training.memory import VLM_7B
+
+SCHEDULER = {
+    "use_dynamic_shifting": True,
+    "base_image_seq_len": 256,
+    "max_image_seq_len": 8192,
+    "base_shift": 0.5,
+    "max_shift": 0.9,
+    "shift_terminal": 0.02,
+}
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -58,7 +67,7 @@ class Scale:
     few_steps: int
 
 
-FULL = Scale(transformer={}, vlm=VLM_7B, vae={}, side=1024, steps=50, few_steps=10)
+FULL = Scale(transformer={"num_layers": 60}, vlm=VLM_7B, vae={}, side=1024, steps=50, few_steps=10)
 TINY = Scale(
     transformer={
         "num_layers": 2,
@@ -153,14 +162,7 @@ def components(scale: Scale, device: torch.device, dtype: torch.dtype) -> Compon
 
 def scheduler() -> FlowMatchEulerDiscreteScheduler:
     """That of Qwen-Image-Edit-2509."""
-    return FlowMatchEulerDiscreteScheduler(
-        use_dynamic_shifting=True,
-        base_image_seq_len=256,
-        max_image_seq_len=8192,
-        base_shift=0.5,
-        max_shift=0.9,
-        shift_terminal=0.02,
-    )
+    return FlowMatchEulerDiscreteScheduler(**SCHEDULER)
 
 
 def stock_pipeline(parts: Components) -> Rival:
