@@ -1,4 +1,4 @@
-"""The 20B benchmark on its tiny scale: shapes, equality with stock, figures; the whole script is tried by a slow test."""
+"""The 20B benchmark on its tiny scale: shapes, equality with stock, figures; a slow test tries the whole script."""
 
 from __future__ import annotations
 
