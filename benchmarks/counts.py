@@ -50,7 +50,8 @@ def call_counts(pipe: OmniAlphaPipeline, **call: Any) -> Counts:
         hook.remove()
     inside = {f"operations: {piece}": int(count) for piece, count in spans.seconds().items()}
     calls = {f"calls: {piece}": len(marks) for piece, marks in spans.marks.items()}
-    return inside | calls | {"calls: vision tower": len(seen)}
+    whole = {"operations: whole call": operations.get_total_flops()}  # of which some lie between the pieces
+    return whole | inside | calls | {"calls: vision tower": len(seen)}
 
 
 def bytes_opened(folder: Path, load: Callable[[], object]) -> int:
