@@ -54,8 +54,11 @@ def test_doctor_names_the_packages_an_extra_lacks(monkeypatch: pytest.MonkeyPatc
 
 def test_memory_decides_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("omnialpha.apps.info._free_memory", lambda: 8 * 10**9)
-    assert json.loads(cli("doctor", "--json"))["fits"] == {"nano": True, "omnialpha": False}
+    monkeypatch.setattr("omnialpha.memory.machine.free_bytes", lambda device: 8 * 10**9)
+    report = json.loads(cli("doctor", "--json"))
+    assert report["fits"] == {"nano": True, "omnialpha": False}
+    # 20.4 billion values in the transformer, 8.3 in the VLM, 0.1 in the VAE and 0.8 in the adapter, of 4 bytes
+    assert report["weights_gb"]["omnialpha"] == pytest.approx(4 * 29.6, rel=0.01)
 
 
 def test_convert_vae_makes_an_opaque_four_channel_vae(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from omnialpha.apps import data, evaluate, info, serve, train
+from omnialpha.apps import data, evaluate, info, planning, serve, train
 from omnialpha.apps.jobs import Job, guided_jobs
 from omnialpha.apps.settings import Guides, Pipe, Settings, Stdout, with_options
 from omnialpha.apps.studio import command as studio
@@ -269,22 +269,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     info.show_models(as_json=as_json)
 
 
-@app.command()
-def doctor(
-    plan: Annotated[
-        str | None, typer.Option("--plan", help='"train": the memory that training the 20B base takes.')
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Report versions, device, memory, missing extras, and which checkpoint fits; or plan a training."""
-    if plan is None:
-        info.show_doctor(as_json=as_json)
-    elif plan == "train":
-        info.show_memory_plan(as_json=as_json)
-    else:
-        raise InputError(f'--plan "{plan}" is not known; the only plan is "train"{nearest(plan, ["train"])}')
-
-
+app.command()(planning.doctor)
 app.command()(serve.serve)
 app.command()(studio.studio)
 app.add_typer(evaluate.app)

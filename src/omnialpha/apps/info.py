@@ -1,10 +1,8 @@
 """What the command line tells about itself: `tasks`, `models`, `doctor`. Each imports what it needs when it runs."""
 
 import json
-import os
 import platform
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -14,9 +12,6 @@ from omnialpha.tasks import SEVERAL, TASKS
 if TYPE_CHECKING:
     from omnialpha.hub import Checkpoint
 
-# Memory to hold the weights and run once, in GB. nano: measured 0.73 for three layers of 256²; omnialpha: reckoned from
-# 58 GB of bfloat16 weights.
-_MEMORY_GB = {"nano": 1.0, "omnialpha": 64.0}
 _PACKAGES = ("torch", "diffusers", "transformers", "peft", "pillow", "psd-tools", "numpy", "scipy")
 
 
@@ -33,7 +28,7 @@ def show_tasks(*, as_json: bool) -> None:
     def slots(names: tuple[str, ...]) -> str:
         return ", ".join("foreground…" if name == SEVERAL else name for name in names) or "–"
 
-    _table(
+    print_table(
         ["TASK", "PICTURES IN", "TEXT", "LAYERS OUT"],
         [[t.id, slots(t.inputs), t.text or "–", slots(t.targets)] for t in TASKS.values()],
     )
@@ -67,8 +62,9 @@ def show_doctor(*, as_json: bool) -> None:
     for extra, missing in report["missing_extras"].items():
         state = f"missing {', '.join(missing)}; pip install 'omnialpha[{extra}]'" if missing else "installed"
         typer.echo(f"{'extra ' + extra:<18}{state}")
-    for name, fits in report["fits"].items():
-        typer.echo(f"{'model ' + name:<18}{'fits' if fits else 'does not fit'} (about {_MEMORY_GB[name]:g} GB)")
+    for name, gigabytes in report["weights_gb"].items():
+        state = "fits" if report["fits"][name] else "does not fit as it is; see omnialpha doctor --plan --model " + name
+        typer.echo(f"{'model ' + name:<18}{state} ({gigabytes:.1f} GB of weights)")
 
 
 def show_memory_plan(*, as_json: bool) -> None:
@@ -81,7 +77,7 @@ def show_memory_plan(*, as_json: bool) -> None:
         return
     parts = list(next(iter(plans.values())))
     header = ["GB ON ONE GPU", *(part.upper() for part in parts if part != "trained"), "TRAINED (MILLION)"]
-    _table(
+    print_table(
         header,
         [
             [name, *(f"{plan[part]:.1f}" for part in parts if part != "trained"), f"{plan['trained']:.0f}"]
@@ -95,23 +91,26 @@ def examine() -> dict[str, Any]:
     """Collect what `doctor` reports.
 
     Returns:
-        JSON values: versions, device (type, name, memory_gb), missing_extras (extra → missing packages) and fits
-        (checkpoint → whether its weights fit into the device's free memory).
+        JSON values: versions, device (type, name, memory_gb), missing_extras (extra → missing packages), weights_gb
+        (checkpoint → its weights) and fits (checkpoint → whether they fit into the device's free memory).
     """
-    import torch
-
     import omnialpha
+    from omnialpha.checkpoints import choose_device, choose_dtype
+    from omnialpha.hub import CHECKPOINTS
+    from omnialpha.memory.forecast import ROOM
+    from omnialpha.memory.loading import weight_bytes
+    from omnialpha.memory.machine import device_name, free_bytes
 
-    if torch.cuda.is_available():
-        kind, name, free = "cuda", torch.cuda.get_device_name(), torch.cuda.mem_get_info()[0] / 1e9
-    else:
-        kind, name, free = "cpu", f"{os.cpu_count()} CPU cores", _free_memory() / 1e9
+    device = choose_device(None)
+    free = free_bytes(device)
+    weights = {name: weight_bytes(name, choose_dtype(None, device)) for name in CHECKPOINTS}
     versions = {"omnialpha": omnialpha.__version__, "python": platform.python_version()}
     return {
         "versions": versions | {name: _version(name) for name in _PACKAGES},
-        "device": {"type": kind, "name": name, "memory_gb": free},
+        "device": {"type": device.type, "name": device_name(device), "memory_gb": free / 1e9},
         "missing_extras": _missing_extras(),
-        "fits": {name: needed <= free for name, needed in _MEMORY_GB.items()},
+        "weights_gb": {name: needed / 1e9 for name, needed in weights.items()},
+        "fits": {name: ROOM * needed <= free for name, needed in weights.items()},
     }
 
 
@@ -165,19 +164,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _free_memory() -> int:
-    """Bytes of main memory that programs can still get."""
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-        available = re.search(r"^MemAvailable:\s*(\d+) kB", text, flags=re.MULTILINE)
-        if available:
-            return int(available[1]) * 1024
-    except OSError:
-        pass  # not Linux: count what is not used at all
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-
-
-def _table(header: list[str], rows: list[list[str]]) -> None:
+def print_table(header: list[str], rows: list[list[str]]) -> None:
     """Print aligned columns."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     for row in [header, *rows]:

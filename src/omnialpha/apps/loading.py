@@ -32,12 +32,19 @@ class Model:
             s = self._settings
             quieten_dependencies()
             try:
-                pipe = omnialpha.load(s.model, adapter=s.adapter, few_step=s.few_step, device=s.device, dtype=s.dtype)
+                pipe = omnialpha.load(
+                    s.model,
+                    adapter=s.adapter,
+                    few_step=s.few_step,
+                    device=s.device,
+                    dtype=s.dtype,
+                    memory=s.memory,
+                )
             except Exception as error:
                 if is_out_of_memory(error):
                     raise CheckpointError(
-                        f'not enough memory to load "{s.model}"; see `omnialpha doctor`, '
-                        "try --dtype bfloat16 or --model nano"
+                        f'not enough memory to load "{s.model}"; see `omnialpha doctor --plan`, '
+                        "try --memory auto or --model nano"
                     ) from error
                 raise
             pipe.set_progress_bar_config(disable=not self._steps_shown, leave=False)

@@ -55,6 +55,7 @@ def load(serving: Serving) -> "Model":
         few_step=serving.few_step,
         device=serving.device,
         dtype=serving.dtype,
+        memory=serving.memory,
     )
     return Model(pipeline, serving.model, serving.adapter)
 

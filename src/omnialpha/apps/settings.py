@@ -19,6 +19,29 @@ from omnialpha.errors import InputError, nearest
 FORMATS = ("png", "psd", "psb", "ora", "tiff", "exr", "svg", "pptx", "webp", "avif", "gif")
 DTYPES = ("float32", "bfloat16", "float16")
 
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        help='How weights are held: "auto", or a plan of `omnialpha doctor --plan`. Default: as they are.',
+    ),
+]
+
+
+def pixels(size: str) -> tuple[int, int]:
+    """Width and height that ``--size`` says.
+
+    Raises:
+        InputError: It is not a size.
+
+    >>> pixels("256"), pixels("384x256")
+    ((256, 256), (384, 256))
+    """
+    if not re.fullmatch(r"[1-9]\d{0,5}(x[1-9]\d{0,5})?", size):
+        raise InputError(f'--size "{size}" is not a size; write 256, or 384x256 for width x height')
+    width, *rest = map(int, size.split("x"))
+    return width, *(rest or [width])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -95,6 +118,7 @@ class Settings:
     ] = None
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, … Default: a GPU if any.")] = None
     dtype: Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = None
+    memory: Memory = None
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False
 
@@ -104,18 +128,18 @@ class Settings:
                 raise InputError(f'{option} "{value}" is unknown; use {", ".join(allowed)}{nearest(value, allowed)}')
         if self.residual and self.refine is False:
             raise InputError("--residual is part of the refinement; leave --no-refine out")
-        if self.size is not None and not re.fullmatch(r"[1-9]\d{0,5}(x[1-9]\d{0,5})?", self.size):
-            raise InputError(f'--size "{self.size}" is not a size; write 256, or 384x256 for width x height')
+        if self.size is not None:
+            pixels(self.size)
 
     @property
     def width(self) -> int | None:
         """Width of the results in pixels, where `size` says it."""
-        return None if self.size is None else int(self.size.split("x")[0])
+        return None if self.size is None else pixels(self.size)[0]
 
     @property
     def height(self) -> int | None:
         """Height of the results in pixels, where `size` says it."""
-        return None if self.size is None else int(self.size.split("x")[-1])
+        return None if self.size is None else pixels(self.size)[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +182,7 @@ class Serving:
     few_step: Annotated[str | None, typer.Option("--few-step", help="Few-step LoRA: file or OWNER/NAME/FILE.")] = None
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, … Default: a GPU if any.")] = None
     dtype: Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = None
+    memory: Memory = None
     host: Annotated[str, typer.Option("--host", help="0.0.0.0 to be reached from other machines.")] = "127.0.0.1"
 
 

@@ -1,6 +1,6 @@
 """`omnialpha.load(…, memory=…)`: open a checkpoint so that it fits."""
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -8,18 +8,49 @@ from diffusers import QwenImageTransformer2DModel
 
 from omnialpha import few_step as distilled
 from omnialpha.checkpoints import adapter_files, open_folders, open_text_encoder, open_transformer, read_profile
-from omnialpha.hub import locate_file
+from omnialpha.hub import CHECKPOINTS, folder_or_fetch, locate, locate_file
 from omnialpha.memory.apply import cast_layers, decide, open_gguf, put_in_place, quantization, release, take_turns
 from omnialpha.memory.architecture import Architecture
 from omnialpha.memory.forecast import computes_in
+from omnialpha.memory.plans import Plan
 from omnialpha.memory.trace import Work
+from omnialpha.memory.weights import pipeline_weights
 from omnialpha.models.lora import load_lora
 from omnialpha.pipeline import OmniAlphaPipeline
+
+CONFIGURATIONS = ("model_index.json", "*/*.json", "profile.json", "lora/*")
+"""Files that say the shapes; an adapter's LoRA is small, and its header says its rank."""
 
 
 def describe(base: Path, adapter: Path | None) -> Architecture:
     """What the configurations in a checkpoint's folders say; errors as for `checkpoints.open_folders`."""
     return Architecture.of_folders(base, adapter, read_profile(base, adapter))
+
+
+def find(name: str, adapter: str | None = None) -> Architecture:
+    """What the configurations of a checkpoint say, wherever it is; its weights are not needed, nor fetched.
+
+    Args:
+        name: "nano", "omnialpha", a folder, or a hub id.
+        adapter: folder or hub id of an adapter.
+
+    Raises:
+        InputError: an unknown name.
+        CheckpointError: the configurations are not there and cannot be downloaded.
+    """
+    known = CHECKPOINTS.get(name)
+    if known is not None and known.base is not None and adapter is None:
+        return Architecture.released()
+    base = locate(name)[0] if known is not None else folder_or_fetch(name, CONFIGURATIONS)
+    return describe(base, None if adapter is None else folder_or_fetch(adapter, CONFIGURATIONS))
+
+
+@cache
+def weight_bytes(name: str, dtype: torch.dtype) -> int:
+    """Bytes of a named checkpoint's weights, held plainly; errors as for `find`."""
+    architecture = find(name)
+    pipes = architecture.on_meta(dtype, more=0), architecture.on_meta(dtype, more=1)
+    return sum(pipeline_weights(architecture, *pipes).bytes(Plan(), dtype))
 
 
 def load_as(

@@ -1,13 +1,13 @@
 """What a device has free, and how fast it is: measured in a fraction of a second."""
 
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import psutil
 import torch
 
 PATIENCE = 0.03  # seconds that one measurement takes at most, about
@@ -46,7 +46,7 @@ def measure(device: torch.device, dtypes: tuple[torch.dtype, ...]) -> Machine:
     cuda = device.type == "cuda"
     return Machine(
         kind=device.type,
-        name=torch.cuda.get_device_name(device) if cuda else f"{os.cpu_count()} CPU cores",
+        name=device_name(device),
         free=free_bytes(device),
         speeds={dtype: _matmul_speed(device, dtype) for dtype in dtypes},
         copying=_copy_speed(device, device),
@@ -54,25 +54,18 @@ def measure(device: torch.device, dtypes: tuple[torch.dtype, ...]) -> Machine:
     )
 
 
+def device_name(device: torch.device) -> str:
+    """What to call a device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores"
+
+
 def free_bytes(device: torch.device) -> int:
     """Bytes that tensors can still get: on CUDA with what torch holds unused, on the CPU within the cgroup's limit."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return max(0, torch.cuda.mem_get_info(device)[0] - WORKSPACE) + unused
-    limit = _cgroup_bytes(Path("/sys/fs/cgroup"))
-    return _main_memory() if limit is None else min(limit, _main_memory())
-
-
-def _main_memory() -> int:
-    """Bytes of main memory that programs can still get."""
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-        available = re.search(r"^MemAvailable:\s*(\d+) kB", text, flags=re.MULTILINE)
-        if available:
-            return int(available[1]) * 1024
-    except OSError:
-        pass  # not Linux: count what is not used at all
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    free, limit = psutil.virtual_memory().available, _cgroup_bytes(Path("/sys/fs/cgroup"))
+    return free if limit is None else min(limit, free)
 
 
 def _cgroup_bytes(root: Path) -> int | None:

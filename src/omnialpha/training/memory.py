@@ -6,7 +6,6 @@ on meta tensors, times the blocks (or, with recomputation, one block and the inp
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from accelerate import init_empty_weights
@@ -14,6 +13,8 @@ from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from omnialpha.memory.architecture import VLM_7B
+from omnialpha.memory.weights import NF4
 from omnialpha.models.lora import add_lora
 from omnialpha.models.transformer import layer_shapes, velocity, with_layer_positions
 from omnialpha.training.dit_config import DitConfig
@@ -21,28 +22,8 @@ from omnialpha.training.recipes import lora_single_gpu, paper_dit
 
 BLOCKS = 60
 TOKEN_PIXELS = 16  # side of the square of pixels behind one token
-NF4 = 0.5 + 4 / 64  # bytes per weight: four bits, and a float32 scale for 64 of them
 OPTIMIZER = {"adamw": 8.0, "adamw8bit": 2 + 2 * 4 / 256}  # bytes per parameter: two states
 WORKSPACE_GB = 1.5  # CUDA context, kernels' scratch space, one dequantised layer
-
-VLM_7B: dict[str, Any] = {
-    "text_config": {
-        "vocab_size": 152064,
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-    },
-    "vision_config": {
-        "depth": 32,
-        "hidden_size": 1280,
-        "intermediate_size": 3420,
-        "num_heads": 16,
-        "out_hidden_size": 3584,
-    },
-}
-"""The VLM of Qwen-Image-Edit-2509; transformer and VAE are their classes' defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
