@@ -6,6 +6,10 @@ Ours and stock take turns. Stock loads the same weights: a folder of links to th
 QwenImageEditPlusPipeline. What passes after `import torch` is divided into the imports of the libraries below
 (diffusers, transformers and what they import) and the rest. Processor time, which other work on the machine disturbs
 least, is given beside wall-clock time.
+
+Where the libraries' part goes is in `libraries`: each module of `NEEDED` imported after the ones above it. None of them
+is a choice of ours: the checkpoint consists of four of the libraries' classes, and to import such a class is to import
+all of these. Their sum is what no program that uses the classes can go below.
 """
 
 import argparse
@@ -21,6 +25,34 @@ from pathlib import Path
 
 RESULT = Path(__file__).with_suffix(".json")
 NANO = Path(__file__).parents[1] / "src" / "omnialpha" / "assets" / "nano"
+
+# Module: why it comes with the classes of the checkpoint.
+NEEDED = {
+    "torch._dynamo": "torch's compiler; transformers.masking_utils and diffusers.utils.torch_utils import it",
+    "transformers": "reads the names out of every model's files",
+    "transformers.models": "reads them again",
+    "transformers.modeling_utils": "base of the VLM's class; brings all quantizers and torch.distributed",
+    "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl": "the VLM",
+    "diffusers.utils": "lists the installed packages",
+    "scipy.stats": "the scheduler imports it, and so do others that diffusers.loaders brings",
+    "peft": "diffusers.hooks.layerwise_casting imports it",
+    "diffusers.models.transformers": "the package imports every transformer of diffusers",
+    "diffusers.models.autoencoders": "and every autoencoder",
+    "diffusers.pipelines.pipeline_utils": "base of the pipeline's class",
+}
+VLM_ALONE = 5
+"""How many of them, from the top, the VLM's class alone takes."""
+
+IMPORTS = """
+import importlib, json, sys, time
+import torch
+seconds = {}
+for name in sys.argv[1:]:
+    before = time.perf_counter(), time.process_time()
+    importlib.import_module(name)
+    seconds[name] = {"wall": time.perf_counter() - before[0], "processor": time.process_time() - before[1]}
+print(json.dumps(seconds))
+"""
 
 MARKS = """
 import json, sys, time
@@ -82,6 +114,15 @@ def load(code: str, folder: Path) -> dict[str, float]:
     }
 
 
+def libraries() -> dict[str, dict[str, float]]:
+    """Seconds of each needed import, and of those that the VLM's class and all classes take."""
+    command = [sys.executable, "-c", IMPORTS, *NEEDED]
+    steps = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    for name, count in (("the VLM's class alone", VLM_ALONE), ("all", len(NEEDED))):
+        steps[name] = {clock: sum(steps[key][clock] for key in [*NEEDED][:count]) for clock in ("wall", "processor")}
+    return steps
+
+
 def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
     """Median of each figure, seconds."""
     return {key: round(statistics.median(values[key] for values in rounds), 3) for key in rounds[0] if key != "sum"}
@@ -93,6 +134,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ("help", "import", "ours", "stock")}
+    imports: list[dict[str, dict[str, float]]] = []
     with tempfile.TemporaryDirectory() as folder:
         stock = stock_folder(Path(folder))
         for _ in range(rounds):
@@ -100,17 +142,22 @@ def main() -> None:
             found["import"].append(seconds("-c", "import omnialpha"))
             found["ours"].append(load(OURS, stock))
             found["stock"].append(load(STOCK, stock))
+            imports.append(libraries())
     sums = {round(values["sum"], 6) for side in ("ours", "stock") for values in found[side]}
     assert len(sums) == 1, "both sides must load the same weights"
     result = {
         "command": " ".join(["python", *sys.argv]),
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, shared with other work",
+        "hardware": f"{platform.machine()}, {os.cpu_count()} cores; load average {os.getloadavg()[0]:.1f}",
         "versions": {name: version(name) for name in ("torch", "diffusers", "transformers", "peft")},
         "installed_packages": len(list(distributions())),  # diffusers, transformers and peft each look through them
         "unit": "seconds, medians",
         "help": medians(found["help"]),
         "import": medians(found["import"]),
         "after_import_torch": {side: medians(found[side]) for side in ("ours", "stock")},
+        "libraries": {
+            name: medians([steps[name] for steps in imports]) | ({"why": NEEDED[name]} if name in NEEDED else {})
+            for name in imports[0]
+        },
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
