@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from diffusers.guiders import ClassifierFreeGuidance
 from diffusers.pipelines.qwenimage.pipeline_qwenimage import calculate_shift
 
 import tiny
 from omnialpha.errors import InputError
 from omnialpha.models.latents import pack
-from omnialpha.models.sampling import guide, initial_noise, resolution_shift
+from omnialpha.models.sampling import guide, guided_steps, initial_noise, resolution_shift
 
 SHAPE = (2, 3, 16, 4, 6)
 
@@ -44,3 +45,22 @@ def test_noise_may_be_given() -> None:
         initial_noise(SHAPE, latents=noise[:, 1:])
     with pytest.raises(InputError, match="each of 2 batch entries, received 3"):
         initial_noise(SHAPE, generator=[torch.Generator()] * 3)
+
+
+@pytest.mark.parametrize("interval", [(0.0, 1.0), (0.1, 0.75), (0.33, 0.34), (0.5, 0.5)])
+@pytest.mark.parametrize("steps", [1, 7, 50])
+def test_guided_steps_equal_those_of_diffusers_guider(interval: tuple[float, float], steps: int) -> None:
+    start, stop = interval
+    guider = ClassifierFreeGuidance(guidance_scale=4.0, start=start, stop=stop)
+    expected = []
+    for step in range(steps):
+        guider.set_state(step=step, num_inference_steps=steps, timestep=torch.tensor(0.0))
+        if guider._is_cfg_enabled():
+            expected.append(step)
+    assert list(guided_steps(steps, interval)) == expected
+
+
+@pytest.mark.parametrize("interval", [(-0.1, 1.0), (0.5, 0.4), (0.0, 1.1)])
+def test_impossible_guidance_intervals_are_refused(interval: tuple[float, float]) -> None:
+    with pytest.raises(InputError, match="0 <= start <= stop <= 1"):
+        guided_steps(10, interval)

@@ -62,7 +62,7 @@ class Denoiser:
         self._one_batch = one_batch
         self._fast = is_fast(transformer)
         self._reused = Reused(timesteps=sigmas_N)
-        self._both: tuple[Tensor, Embeddings, tuple[int, int] | None] | None = None
+        self._both: tuple[Tensor, Embeddings, tuple[int, int]] | None = None
 
     def __call__(self, x_BSC: Tensor, step: int, positive: Embeddings, negative: Embeddings | None = None) -> Tensor:
         """The velocity of the noisy targets.
@@ -74,7 +74,8 @@ class Denoiser:
             negative: what guidance leads away from; needed in guided steps.
         """
         if negative is None or step not in self._guided_steps:
-            return self._velocity("cond", x_BSC, step, positive)
+            # What a step cache keeps of the steps before the guided ones is too old for those after them.
+            return self._velocity("cond" if step < self._guided_steps.stop else "after", x_BSC, step, positive)
         if self._one_batch is None:
             tokens = x_BSC.shape[1] + positive[0].shape[1]
             tokens += 0 if self._inputs_BSC is None else self._inputs_BSC.shape[1]
@@ -107,15 +108,15 @@ class Denoiser:
             )
 
 
-def side_by_side(positive: Embeddings, negative: Embeddings) -> tuple[Embeddings, tuple[int, int] | None]:
-    """Both prompts as one batch, padded to one length, and the two lengths where they differ."""
+def side_by_side(positive: Embeddings, negative: Embeddings) -> tuple[Embeddings, tuple[int, int]]:
+    """Both prompts as one batch, padded to one length, and their two lengths."""
     entries, lengths = (positive, negative), (positive[0].shape[1], negative[0].shape[1])
     embeds_BTD = torch.cat([_padded(embeds, max(lengths)) for embeds, _ in entries])
     mask_BT = None
     if any(mask is not None for _, mask in entries):
         real = [embeds.new_ones(embeds.shape[:2]) if mask is None else mask for embeds, mask in entries]
         mask_BT = torch.cat([_padded(mask.bool(), max(lengths)) for mask in real])
-    return (embeds_BTD, mask_BT), None if lengths[0] == lengths[1] else lengths
+    return (embeds_BTD, mask_BT), lengths
 
 
 def one_batch_fits(transformer: QwenImageTransformer2DModel, num_tokens: int, like: Tensor) -> bool:
