@@ -10,7 +10,6 @@ from flops import counted, transformer_flops
 from torch import nn
 
 import tiny
-from omnialpha.models.transformer import layer_shapes, velocity, with_layer_positions
 
 
 def test_the_counter_counts_two_operations_for_each_multiplication() -> None:
@@ -29,15 +28,19 @@ def test_attention_on_the_cpu_is_counted() -> None:
 def test_the_formula_agrees_with_the_counter(full_width: bool, batch: int, pictures: int, text_tokens: int) -> None:
     with init_empty_weights():
         model = QwenImageTransformer2DModel(num_layers=2) if full_width else tiny.transformer()
-    transformer = with_layer_positions(model.to("meta"))
+    transformer = model.to("meta")
     config = transformer.config
     tokens = pictures * 16 * 8
-    shapes = layer_shapes((16, 8), pictures, [], "paper")
     x_BSC = torch.empty(batch, tokens, config.in_channels, device="meta")
     embeds_BTD = torch.empty(batch, text_tokens, config.joint_attention_dim, device="meta")
 
     def call() -> None:
-        velocity(transformer, x_BSC, None, torch.empty(batch, device="meta"), (embeds_BTD, None), shapes)
+        transformer(
+            hidden_states=x_BSC,
+            timestep=torch.empty(batch, device="meta"),
+            encoder_hidden_states=embeds_BTD,
+            img_shapes=[[(1, 16, 8)] * pictures] * batch,
+        )
 
     with torch.no_grad():
         by_torch = counted(call)
