@@ -10,7 +10,8 @@ processes, from its start to the last file:
 - processes: one `omnialpha run matting_auto` for each picture. A few of them are run; each does the same, so the time
   of all is their mean times the number of pictures.
 
-What they write must look the same: colours times alpha, and alpha, differ by at most one 8-bit level.
+What they write must look the same: colours times alpha, and alpha, differ by at most one 8-bit level. The table in
+docs/performance.md is written, too.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from page import write_table
 from PIL import Image, ImageDraw
 from start import seconds
 
@@ -79,6 +81,22 @@ def measure(folder: Path, pictures: int, processes: int) -> tuple[dict[str, Seco
     return taken, apart
 
 
+def table(taken: dict[str, Seconds], pictures: int) -> list[list[str]]:
+    """The three ways for docs/performance.md."""
+    titles = {
+        "batch": "one process, calls shared",
+        "in_turn": "one process, `--batch 1`",
+        "processes": "a process each",
+    }
+    rows = [["", "seconds a picture", "processor seconds a picture", "times faster than a process each"]]
+    for way, title in titles.items():
+        wall, processor = (taken[way][key] / pictures for key in ("wall", "processor"))
+        rows.append(
+            [title, f"{wall:.2f}", f"{processor:.2f}", f"{taken['processes']['wall'] / taken[way]['wall']:.1f}"]
+        )
+    return rows
+
+
 def main() -> None:
     """Run the three ways and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -106,6 +124,7 @@ def main() -> None:
         "largest_difference_levels": round(apart, 3),
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    write_table(RESULT.stem, table(taken, arguments.pictures))
     print(json.dumps(result, indent=1))
 
 

@@ -10,6 +10,8 @@ least, is given beside wall-clock time.
 Where the libraries' part goes is in `libraries`: each module of `NEEDED` imported after the ones above it. None of them
 is a choice of ours: the checkpoint consists of four of the libraries' classes, and to import such a class is to import
 all of these. Their sum is what no program that uses the classes can go below.
+
+The table in docs/performance.md is written, too.
 """
 
 import argparse
@@ -22,6 +24,9 @@ import sys
 import tempfile
 from importlib.metadata import distributions, version
 from pathlib import Path
+from typing import Any
+
+from page import write_table
 
 RESULT = Path(__file__).with_suffix(".json")
 NANO = Path(__file__).parents[1] / "src" / "omnialpha" / "assets" / "nano"
@@ -128,6 +133,22 @@ def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
     return {key: round(statistics.median(values[key] for values in rounds), 3) for key in rounds[0] if key != "sum"}
 
 
+def table(result: dict[str, Any]) -> list[list[str]]:
+    """Processor seconds for docs/performance.md."""
+    ours, stock = (f"{result['after_import_torch'][side]['processor']:.1f}" for side in ("ours", "stock"))
+    rows = [
+        ["processor seconds", "ours", "stock", "goal", ""],
+        ["`omnialpha --help`", f"{result['help']['processor']:.2f}", "–", "0.3", ""],
+        ["`import omnialpha`", f"{result['import']['processor']:.2f}", "–", "0.3", ""],
+        ["embedded checkpoint ready, after `import torch`", ours, stock, "2", ""],
+    ]
+    for name, step in result["libraries"].items():
+        label = f"– import `{name}`" if name in NEEDED else f"– imports, {name}"
+        taken = f"{step['processor']:.2f}"  # of the same modules on both sides
+        rows.append([label, taken, taken, "", NEEDED.get(name, "")])
+    return rows
+
+
 def main() -> None:
     """Run everything in turns and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -160,6 +181,7 @@ def main() -> None:
         },
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    write_table(RESULT.stem, table(result))
     print(json.dumps(result, indent=1))
 
 
