@@ -1,6 +1,5 @@
 """Options of a command from a TOML file: they take the place of the defaults, and the command line wins over them."""
 
-import tomllib
 from pathlib import Path
 
 import typer
@@ -29,6 +28,8 @@ def use_config(context: typer.Context, file: Path | None) -> Path | None:
     """
     if file is None:
         return None
+    import tomllib  # here and elsewhere in the commands: what --help does not need, it does not wait for
+
     names = {
         option.lstrip("-"): parameter.name
         for parameter in context.command.params

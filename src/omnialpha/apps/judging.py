@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from omnialpha.apps.listening import listen
 from omnialpha.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,6 +65,7 @@ def study(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any free one.")] = 8765,
 ) -> None:
     """Serve a page on which people choose between two methods. Begun again, the study goes on."""
+    from omnialpha.apps.listening import listen
     from omnialpha.evaluation.pairs import read_pairs
     from omnialpha.evaluation.study import Study
     from omnialpha.evaluation.study_server import application, check_pictures

@@ -2,7 +2,6 @@
 
 import ipaddress
 import logging
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,13 +32,15 @@ def studio(
     settings: Limits,
 ) -> None:
     """Open a page in the browser for all tasks, with the HTTP service beside it."""
+    from tempfile import TemporaryDirectory
+
     from omnialpha.apps.listening import listen
     from omnialpha.extras import require
 
     require("gradio", extra="studio")
     uvicorn = require("uvicorn", extra="studio")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
-    with listen(serving.host, port) as listener, tempfile.TemporaryDirectory(prefix="omnialpha-studio-") as folder:
+    with listen(serving.host, port) as listener, TemporaryDirectory(prefix="omnialpha-studio-") as folder:
         from omnialpha.apps.serve import draining, load
 
         app = application(load(serving), settings, Path(folder))
