@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnialpha.apps.settings import Guides
-from omnialpha.data.naming import slug
 from omnialpha.errors import InputError
 from omnialpha.tasks import Task, task
 
@@ -42,7 +41,11 @@ class Job:
     @property
     def stem(self) -> str:
         """What the result is called after: the first picture, else the text."""
-        return self.images[0].stem if self.images else slug(self.text or self.task.id)[:40].rstrip("-")
+        if self.images:
+            return self.images[0].stem
+        from omnialpha.data.naming import slug
+
+        return slug(self.text or self.task.id)[:40].rstrip("-")
 
     @property
     def name(self) -> str:
