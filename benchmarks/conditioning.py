@@ -53,14 +53,15 @@ def ours(pipe: OmniAlphaPipeline) -> dict[str, Callable[[], Any]]:
 def stock(rival: Rival) -> dict[str, Callable[[], Any]]:
     """The same cases as calls of the stock pipeline."""
 
-    def call(prompt: str, **options: Any) -> None:
+    def call(*prompts: str, **options: Any) -> None:
         with _several_targets(rival.pipe, 1), _areas(SIDE * SIDE, rival.profile.vlm_area):
-            rival.pipe([picture(SIDE)], prompt, negative_prompt="", output_type="latent", **CALL, **options)
+            for prompt in prompts:
+                rival.pipe([picture(SIDE)], prompt, negative_prompt="", output_type="latent", **CALL, **options)
 
     return {
         "one prompt, one picture": lambda: call(PROMPTS[0]),
         "four samples of them": lambda: call(PROMPTS[0], num_images_per_prompt=4),
-        "four prompts, one picture": lambda: [call(prompt) for prompt in PROMPTS],
+        "four prompts, one picture": lambda: call(*PROMPTS),
     }
 
 

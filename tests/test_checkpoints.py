@@ -161,7 +161,7 @@ def test_embedded_checkpoint_is_found_by_name(monkeypatch: pytest.MonkeyPatch, s
         ({"dtype": "flaot32"}, 'unknown dtype "flaot32".*did you mean "float32"'),
     ],
 )
-def test_unknown_options(saved: Path, options: dict[str, str], message: str) -> None:
+def test_unknown_options(saved: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         omnialpha.load(saved, **options)
 

@@ -144,3 +144,12 @@ def test_unknown_and_gated_repositories(hub: Hub, run: Run) -> None:
     hub.gated.add(BASE)
     gated = run(RELEASED)
     assert gated.stdout.startswith(f'CheckpointError "{BASE}" needs an account')
+
+
+def test_one_file_of_a_repository_is_fetched_alone(hub: Hub, run: Run) -> None:
+    code = LOCATE.replace("locate", "locate_file").replace("*locate_file(NAME)", "locate_file(NAME)")
+    found = run(code.replace("NAME", f'"{BASE}/{WEIGHTS}"'))
+    assert Path(found.stdout.strip()).read_bytes() == (hub.repos[BASE] / WEIGHTS).read_bytes()
+    assert hub.downloaded(BASE) == {WEIGHTS}
+    missing = run(code.replace("NAME", f'"{BASE}/lightning.safetensors"'))
+    assert missing.stdout.startswith(f'CheckpointError "{BASE}" on the hub has no file "lightning.safetensors"')

@@ -58,7 +58,8 @@ def test_models_lists_its_modules() -> None:
 
 
 def test_parameters_of_load_and_call() -> None:
-    assert list(inspect.signature(omnialpha.load).parameters) == ["name", "adapter", "device", "dtype"]
+    load = ["name", "adapter", "few_step", "device", "dtype", "memory", "work"]
+    assert list(inspect.signature(omnialpha.load).parameters) == load
     call = inspect.signature(OmniAlphaPipeline.__call__).parameters
     promised = {
         "task": None,
@@ -69,6 +70,9 @@ def test_parameters_of_load_and_call() -> None:
         "seed": None,
         "num_inference_steps": None,
         "true_cfg_scale": None,
+        "guidance_interval": (0.0, 1.0),
+        "step_cache": None,
+        "num_images_per_prompt": 1,
         "height": None,
         "width": None,
         "output_type": "pil",

@@ -14,7 +14,7 @@ from omnialpha.request import Request, choose_sizes, fit_inputs, understand
 
 
 def ask(profile: Profile = RELEASED, **options: Any) -> Request:
-    nothing = dict.fromkeys(
+    nothing: dict[str, Any] = dict.fromkeys(
         ("task", "text", "prompt", "images", "num_targets", "steps", "true_cfg_scale", "num_embeds")
     )
     return understand(profile, **nothing | options)

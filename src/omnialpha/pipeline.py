@@ -216,6 +216,7 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
             num_targets=num_targets,
             steps=num_inference_steps,
             true_cfg_scale=true_cfg_scale,
+            guidance_interval=guidance_interval,
             step_cache=step_cache,
             num_embeds=None if prompt_embeds is None else len(prompt_embeds),
             num_samples=num_images_per_prompt,
@@ -224,7 +225,7 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
             raise InputError("this scheduler stretches its last step, which takes num_inference_steps=2 or more")
         cache = cache_config(step_cache, request.steps, self.profile.mag_ratios)
         B, m = len(request.prompts), request.num_targets
-        guided = guided_steps(request.steps, guidance_interval if request.true_cfg_scale > 1 else (0.0, 0.0))
+        guided = guided_steps(request.steps, request.true_cfg_scale, request.guidance_interval)
         device = self._execution_device
         self._interrupt = False
 

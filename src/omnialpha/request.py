@@ -44,6 +44,7 @@ class Request:
         num_targets: m.
         steps: sampling steps.
         true_cfg_scale: guidance.
+        guidance_interval: fractions of the steps between which guidance acts.
         step_cache: how steps are cached; None: not.
     """
 
@@ -54,6 +55,7 @@ class Request:
     num_targets: int
     steps: int
     true_cfg_scale: float
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
     step_cache: str | None = None
 
     @property
@@ -72,6 +74,7 @@ def understand(
     num_targets: int | None,
     steps: int | None,
     true_cfg_scale: float | None,
+    guidance_interval: tuple[float, float] = (0.0, 1.0),
     step_cache: str | None = None,
     num_embeds: int | None,
     num_samples: int = 1,
@@ -87,6 +90,7 @@ def understand(
         num_targets: see there.
         steps: ``num_inference_steps`` there.
         true_cfg_scale: see there.
+        guidance_interval: see there.
         step_cache: see there.
         num_embeds: batch size of the prompt embeddings that stand for the prompt; None when there are none.
         num_samples: ``num_images_per_prompt`` there.
@@ -128,6 +132,7 @@ def understand(
         num_targets=m,
         steps=profile.task_steps.get(name, profile.steps) if steps is None else steps,
         true_cfg_scale=profile.task_cfg.get(name, profile.true_cfg_scale) if true_cfg_scale is None else true_cfg_scale,
+        guidance_interval=guidance_interval,
         step_cache=step_cache,
     )
     if request.steps < 1:

@@ -11,6 +11,7 @@ from omnialpha.apps.calibrate import calibrate
 from omnialpha.apps.cli import app
 from omnialpha.checkpoints import load
 from omnialpha.errors import InputError
+from omnialpha.hub import EMBEDDED
 from omnialpha.models.lora import save_lora
 from omnialpha.models.step_cache import magnitude_ratios, residual_norms
 
@@ -56,3 +57,8 @@ def test_what_cannot_be_calibrated_is_refused() -> None:
             calibrate([], model=model, adapter=adapter)
     with pytest.raises(InputError, match="at least 2"):
         calibrate([], model="nano", steps=1)
+
+
+def test_nano_is_calibrated() -> None:
+    index = json.loads((EMBEDDED / "nano" / "model_index.json").read_text())
+    assert index["profile"].get("mag_ratios"), "new weights: run omnialpha calibrate --model nano"

@@ -115,14 +115,16 @@ def test_results_have_the_resolution_of_the_first_picture(here: Path, loads: lis
 
 def test_options_reach_the_model_and_the_pipeline(here: Path, loads: list[dict[str, Any]]) -> None:
     options = ["--model", "m", "--adapter", "x", "--few-step", "f", "--device", "cpu", "--dtype", "float32"]
-    options += ["--size", "32x16", "--step-cache", "taylorseer=4"]
+    options += ["--memory", "auto"]
+    options += ["--size", "32x16", "--step-cache", "taylorseer=4", "--guidance-interval", "0.1", "0.75"]
     good("generate", "a kite", "-o", "kite.png", *options)
-    assert loads == [{"name": "m", "adapter": "x", "few_step": "f", "device": "cpu", "dtype": "float32"}]
+    where = {"device": "cpu", "dtype": "float32", "memory": "auto"}
+    assert loads == [{"name": "m", "adapter": "x", "few_step": "f", **where}]
     with Image.open("kite.png") as image:
         assert image.size == (32, 16)
     record = read_metadata("kite.png")
     assert (record["model"], record["adapter"], record["dtype"]) == ("m", "x", "float32")
-    assert record["step_cache"] == "taylorseer=4"
+    assert (record["step_cache"], record["guidance_interval"]) == ("taylorseer=4", [0.1, 0.75])
 
 
 def test_batch_keeps_the_good_and_reports_the_bad(here: Path, loads: list[dict[str, Any]]) -> None:
@@ -397,7 +399,7 @@ def test_version_and_help() -> None:
 def test_common_options_are_frozen() -> None:
     options = (
         *("--output", "--format", "--model", "--adapter", "--seed", "--steps", "--guidance", "--size"),
-        *("--few-step", "--step-cache"),
+        *("--few-step", "--step-cache", "--guidance-interval"),
         *("--device", "--dtype", "--json", "--overwrite"),
     )
     for command in ("generate", "matte", "remove", "decompose", "complete", "run"):

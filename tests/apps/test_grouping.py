@@ -1,6 +1,8 @@
 """Which jobs share a call: those of a kind, as many as make up one large picture."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -15,7 +17,7 @@ def ready(name: str, size: tuple[int, int] = (512, 512), task_id: str = "matting
     return Ready(job=job, target=Path(f"{name}.out"), pictures=[Image.new("RGBA", size)])
 
 
-def names(jobs: list[Ready], **settings: object) -> list[str]:
+def names(jobs: list[Ready], **settings: Any) -> list[str]:
     groups = grouped(jobs, Settings(**settings))
     return ["".join(job.job.name for job in group) for group in groups]
 
@@ -56,7 +58,7 @@ def test_pictures_that_wait_do_not_pile_up() -> None:
     """A job is read only after the groups before it are done."""
     taken: list[int] = []
 
-    def endless() -> object:
+    def endless() -> Iterator[Ready]:
         for k in range(3 * WAITING):
             taken.append(k)
             yield ready("x", (16 + k, 16))  # all of different sizes

@@ -141,7 +141,8 @@ def test_an_adapter_attached_later_counts(fast: QwenImageTransformer2DModel, tmp
     file = save_lora(adapted, tmp_path)
     before = predict(fast)
     load_lora(fast, file)
-    for options in ({}, {"attention_kwargs": {"scale": 0.5}}):
+    scales: list[dict[str, Any]] = [{}, {"attention_kwargs": {"scale": 0.5}}]
+    for options in scales:
         assert_equal(predict(fast, **options), predict(adapted, **options))
     assert (predict(fast) - before).abs().max() > 1e-3
 

@@ -57,10 +57,10 @@ def test_guided_steps_equal_those_of_diffusers_guider(interval: tuple[float, flo
         guider.set_state(step=step, num_inference_steps=steps, timestep=torch.tensor(0.0))
         if guider._is_cfg_enabled():
             expected.append(step)
-    assert list(guided_steps(steps, interval)) == expected
+    assert list(guided_steps(steps, 4.0, interval)) == expected
 
 
 @pytest.mark.parametrize("interval", [(-0.1, 1.0), (0.5, 0.4), (0.0, 1.1)])
 def test_impossible_guidance_intervals_are_refused(interval: tuple[float, float]) -> None:
     with pytest.raises(InputError, match="0 <= start <= stop <= 1"):
-        guided_steps(10, interval)
+        guided_steps(10, 4.0, interval)

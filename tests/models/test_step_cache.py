@@ -76,6 +76,13 @@ def test_what_is_computed(pipe: OmniAlphaPipeline, computed: list[int], option: 
     assert (moved == 0) if times == [STEPS] * BLOCKS else (0 < moved < 0.1)
 
 
+def test_guidance_in_an_interval_begins_anew_after_it(pipe: OmniAlphaPipeline, computed: list[int]) -> None:
+    """Steps 2 and 3 are guided; what was kept of step 1 must not serve for step 4."""
+    call(pipe, "taylorseer=2", guidance_interval=(0.25, 0.5))
+    guided = len(computed) // BLOCKS - 5  # 0 and 1; 4 and 5, 7
+    assert guided in (2, 2 * BRANCHES)
+
+
 @pytest.mark.parametrize("option", EVERY_OPTION)
 def test_nothing_is_left_for_the_next_call(pipe: OmniAlphaPipeline, option: str) -> None:
     """State of one size or batch would not even fit the next; of one picture, it would change the next in silence."""

@@ -131,6 +131,7 @@ def _call(group: list[Ready], pipe: "OmniAlphaPipeline", settings: Settings) -> 
         generator=[torch.Generator("cpu").manual_seed(settings.seed) for _ in group],
         num_inference_steps=settings.steps,
         true_cfg_scale=settings.guidance,
+        guidance_interval=settings.guidance_interval,
         step_cache=settings.step_cache,
         height=settings.height,
         width=settings.width,

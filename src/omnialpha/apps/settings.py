@@ -39,8 +39,8 @@ def pixels(size: str) -> tuple[int, int]:
     """
     if not re.fullmatch(r"[1-9]\d{0,5}(x[1-9]\d{0,5})?", size):
         raise InputError(f'--size "{size}" is not a size; write 256, or 384x256 for width x height')
-    width, *rest = map(int, size.split("x"))
-    return width, *(rest or [width])
+    width, _, height = size.partition("x")
+    return int(width), int(height or width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +84,10 @@ class Settings:
     guidance: Annotated[
         float | None, typer.Option("--guidance", min=0.0, help="True CFG scale; 1 turns it off. Default: the model's.")
     ] = None
+    guidance_interval: Annotated[
+        tuple[float, float],
+        typer.Option("--guidance-interval", help="START STOP: fractions of the steps between which guidance acts."),
+    ] = (0.0, 1.0)
     step_cache: Annotated[
         str | None,
         typer.Option(

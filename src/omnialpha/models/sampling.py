@@ -63,23 +63,24 @@ def guide(toward: Tensor, away: Tensor, scale: float) -> Tensor:
     return combined * (toward.norm(dim=-1, keepdim=True) / combined.norm(dim=-1, keepdim=True))
 
 
-def guided_steps(steps: int, interval: tuple[float, float] = (0.0, 1.0)) -> range:
+def guided_steps(steps: int, scale: float, interval: tuple[float, float] = (0.0, 1.0)) -> range:
     """The steps with guidance, as diffusers' guiders count them.
 
     Args:
         steps: sampling steps in all.
+        scale: of guidance; 1 or less turns it off.
         interval: fractions of the steps at which guidance starts and stops.
 
     Raises:
         InputError: not 0 <= start <= stop <= 1.
 
-    >>> guided_steps(20, (0.1, 0.75))
+    >>> guided_steps(20, 4.0, (0.1, 0.75))
     range(2, 15)
     """
     start, stop = interval
     if not 0 <= start <= stop <= 1:
         raise InputError(f"guidance_interval is (start, stop) with 0 <= start <= stop <= 1, received {tuple(interval)}")
-    return range(int(start * steps), int(stop * steps))
+    return range(int(start * steps), int(stop * steps)) if scale > 1 else range(0)
 
 
 def resolution_shift(num_tokens: int, config: Mapping[str, Any]) -> float:

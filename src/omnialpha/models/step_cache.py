@@ -7,7 +7,8 @@
 | ``taylorseer`` | all blocks | always, except at every k-th step; the output is continued as a Taylor series | k |
 
 A cache lives for one call: `cached` puts the hooks in place and takes them away, whatever happens in between. A cached
-residual has the shape of its batch, so the loop names a ``cache_context`` for every batch layout that it uses.
+residual has the shape of its batch and is good for the next steps only, so the loop names a ``cache_context`` for every
+run of steps with one batch layout; each context begins with full steps.
 """  # noqa: E501  (a table)
 
 from collections.abc import Iterator, Sequence
@@ -86,7 +87,7 @@ def cached(transformer: QwenImageTransformer2DModel, config: CacheConfig | None)
     """Cache steps inside the block; afterwards the transformer is as it was, and so is whatever comes next.
 
     Args:
-        transformer: called inside ``cache_context``, one name for every batch layout.
+        transformer: called inside ``cache_context``, one name for every run of steps with one batch layout.
         config: from :func:`cache_config`; None changes nothing.
 
     Raises:
@@ -146,7 +147,7 @@ def magnitude_ratios(norms: Sequence[Tensor], steps: int) -> list[float]:
     """MagCache's ratios: the mean size of a step's residual over that of the step before; 1 for the first step.
 
     Args:
-        norms: of one call of the pipeline, from :func:`residual_norms`. With guidance there are two for each step, and
+        norms: of one call of the pipeline, from :func:`residual_norms`. Where guidance takes two calls for each step,
             the ratios are their geometric mean.
         steps: sampling steps of that call.
 
