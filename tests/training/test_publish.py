@@ -46,6 +46,20 @@ def test_the_result_loads_in_half_the_size_and_says_where_it_came_from(runs, tmp
     assert not any(str(tmp_path) in text for text in texts)
 
 
+def test_going_on_from_a_published_checkpoint_keeps_its_stages(runs, tmp_path) -> None:
+    corpora = make_corpus(tmp_path / "corpora")
+    publish(runs[-1], tmp_path / "nano", earlier=runs[:-1], corpora=corpora)
+    runs[-1].rename(tmp_path / "longer")
+    publish(tmp_path / "longer", tmp_path / "next", earlier=[tmp_path / "nano"], corpora=corpora)
+    table = (tmp_path / "next" / "README.md").read_text().split("## Training\n")[1].split("## Scores")[0]
+    assert [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")] == [
+        "stage",
+        "vae",
+        "joint",
+        "longer",
+    ]
+
+
 def test_a_checkpoint_too_large_for_the_package_is_refused_and_nothing_is_left(runs, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(module, "LIMIT_MB", 0.001)
     with pytest.raises(CheckpointError, match="train a smaller model"):

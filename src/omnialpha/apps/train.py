@@ -148,13 +148,18 @@ def dit(
 @app.command()
 def publish(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Folders of all stages, first to last.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Folders of all stages, first to last; a published checkpoint stands for its own stages.",
+            show_default=False,
+        ),
     ],
     out: Out,
     *,
     corpora: Annotated[Path, typer.Option("--corpora", help="The prepared corpora they were trained on.")],
 ) -> None:
-    """Turn a run from scratch into an embedded checkpoint: float16 and a model card."""
+    """Turn a run of the whole model into an embedded checkpoint: float16 and a model card."""
     from omnialpha.training.publish import publish as write
 
     write(runs[-1], out, earlier=runs[:-1], corpora=corpora)

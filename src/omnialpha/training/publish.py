@@ -22,7 +22,7 @@ def publish(run: Path, out: Path, *, earlier: list[Path], corpora: Path) -> None
     Args:
         run: folder of the last stage, with `pipeline/`, `config.json` and `log.jsonl`.
         out: the checkpoint folder; replaced when it exists.
-        earlier: run folders of the stages before, first to last.
+        earlier: run folders of the stages before, first to last; a published checkpoint stands for its own stages.
         corpora: the prepared corpora that the stages were trained on.
 
     Raises:
@@ -87,7 +87,7 @@ def model_card(pipeline: OmniAlphaPipeline, runs: list[Path], records: list[dict
         "",
         "| stage | steps | settings | last logged |",
         "|---|---|---|---|",
-        *[_run_row(run) for run in runs],
+        *[row for run in runs for row in _training_rows(run)],
         "",
         "Every stage draws its pictures, noise and wordings from generators seeded by (seed, step).",
         "",
@@ -108,6 +108,15 @@ def model_card(pipeline: OmniAlphaPipeline, runs: list[Path], records: list[dict
         "",
     ]
     return "\n".join(lines)
+
+
+def _training_rows(run: Path) -> list[str]:
+    """The table's rows of a run, or of all runs that a published checkpoint's card names."""
+    card = run / CARD
+    if card.exists():
+        training = card.read_text().split("## Training\n")[1].split("\n## ")[0]
+        return [line for line in training.splitlines() if line.startswith("|")][2:]
+    return [_run_row(run)]
 
 
 def _run_row(run: Path) -> str:
