@@ -10,7 +10,6 @@ Qwen-Image-Edit-2509 together with an adapter folder, as the authors released th
 Weights that do not fit are an error: nothing is left at random values with a warning.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer, Qwe
 from omnialpha.errors import CheckpointError, InputError, OmniAlphaError, nearest
 from omnialpha.few_step import attach
 from omnialpha.hub import locate
+from omnialpha.models.fingerprint import read_samples, short_hash
 from omnialpha.models.lora import WEIGHTS_NAME, load_lora
 from omnialpha.models.profile import RELEASED, Profile
 from omnialpha.models.vae import load_rgba_vae
@@ -170,7 +170,7 @@ def fingerprint(pipe: OmniAlphaPipeline) -> str:
     """Return a short hash of a pipeline's weights that names them in the provenance.
 
     It reads up to 256 values spread over each tensor: enough to tell checkpoints apart, and as fast for 20 billion
-    weights as for 20 million.
+    weights as for 20 million. What a memory plan holds elsewhere was read while it was loaded.
 
     Args:
         pipe: A loaded pipeline.
@@ -178,14 +178,7 @@ def fingerprint(pipe: OmniAlphaPipeline) -> str:
     Returns:
         16 hexadecimal digits.
     """
-    digest = hashlib.sha256()
-    for component in (pipe.vae, pipe.text_encoder, pipe.transformer):
-        for name, tensor in sorted(component.state_dict().items()):
-            values = tensor.detach().flatten()
-            sample = values[:: max(1, len(values) // 256)][:256].float().cpu().numpy()
-            digest.update(f"{name} {tuple(tensor.shape)}".encode())
-            digest.update(sample.tobytes())
-    return digest.hexdigest()[:16]
+    return pipe.weights_hash or short_hash(*map(read_samples, (pipe.vae, pipe.text_encoder, pipe.transformer)))
 
 
 def read_profile(base: Path, adapter: Path | None) -> Profile:

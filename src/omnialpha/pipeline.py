@@ -96,6 +96,7 @@ class OmniAlphaPipeline(DiffusionPipeline, QwenImageLoraLoaderMixin):
         )
         self.register_to_config(profile=self.profile.to_dict())
         self.before_few_step: tuple[Profile, FlowMatchEulerDiscreteScheduler] | None = None  # see `omnialpha.few_step`
+        self.memory_plan, self.weights_hash = "full", ""  # how and of what `omnialpha.load(…, memory=…)` made it
         self._prompt_memory = PromptMemory()
         self._interrupt = False
 

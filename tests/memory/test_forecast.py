@@ -1,8 +1,10 @@
 """Forecasts: against what real calls take, against published sizes, and which plan is chosen."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from omnialpha.memory.forecast import ROOM, Forecast, choose, forecasts
 from omnialpha.memory.loading import describe, find
 from omnialpha.memory.machine import Machine
 from omnialpha.memory.plans import Plan, parse
-from omnialpha.memory.trace import Work
+from omnialpha.memory.trace import Trace, Work, trace
 from omnialpha.pipeline import OmniAlphaPipeline
 
 FULL = Plan()
@@ -32,6 +34,21 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def traced_once() -> Iterator[None]:
+    """Keeps what runs on shapes gave, which takes nearly all of a forecast's time."""
+    known: dict[tuple[Any, ...], tuple[Trace, Trace]] = {}
+
+    def trace_once(architecture: Architecture, pipes: Any, work: Work, kind: str) -> tuple[Trace, Trace]:
+        key = architecture.name, pipes[0].dtype, work, kind
+        if key not in known:
+            known[key] = trace(architecture, pipes, work, kind)
+        return known[key]
+
+    with mock.patch("omnialpha.memory.forecast.trace", trace_once):
+        yield
+
+
 @pytest.fixture(scope="module")
 def architecture(saved: Path) -> Architecture:
     return describe(saved, None)
@@ -39,7 +56,7 @@ def architecture(saved: Path) -> Architecture:
 
 @pytest.fixture(scope="module")
 def released() -> dict[str, Forecast]:
-    work = Work(size=(512, 512), steps=50, guidance=1.0)
+    work = Work(size=(256, 256), steps=50, guidance=1.0)
     found = forecasts(Architecture.released(), work, GPU, dtype=torch.bfloat16)
     return {forecast.plan.name: forecast for forecast in found}
 
@@ -68,11 +85,6 @@ def weights(pipe: OmniAlphaPipeline) -> int:
 @pytest.mark.parametrize(
     ("work", "call"),
     [
-        # Not smaller: for a convolution of few values torch takes scratch memory, which the forecast does not know.
-        (
-            Work(size=(128, 96)),
-            {"task": "decomposition_auto", "images": [tiny.picture(size=(128, 96))], "height": 96, "width": 128},
-        ),
         (
             Work(size=(96, 48), targets=3, guidance=3.0, samples=2),
             {
@@ -84,12 +96,13 @@ def weights(pipe: OmniAlphaPipeline) -> int:
                 "width": 96,
             },
         ),
+        # Not smaller: for a convolution of few values torch takes scratch memory, which the forecast does not know.
         (
             Work(task="text_to_image", size=(128, 128)),
             {"task": "text_to_image", "text": "a description of what there is to see", "height": 128, "width": 128},
         ),
     ],
-    ids=["one picture", "guided batch", "no picture"],
+    ids=["guided batch", "no picture"],
 )
 def test_memory_is_that_of_a_real_call_within_a_tenth(
     architecture: Architecture, work: Work, call: dict[str, Any]
@@ -100,7 +113,7 @@ def test_memory_is_that_of_a_real_call_within_a_tenth(
 
 def test_the_released_weights_have_their_published_sizes(released: dict[str, Forecast]) -> None:
     # Model cards: 20.4 billion values in the transformer, 8.3 in the VLM, 0.13 in the VAE; rank 256 on 8 layers of 60
-    # blocks adds 0.76. In bfloat16 that is 59.2 GB, and at 512² there is little beside it.
+    # blocks adds 0.76. In bfloat16 that is 59.2 GB, and at 256² there is little beside it.
     assert 59.1e9 < released["full"].peak < 61e9
     assert released["full+model_offload"].peak == pytest.approx(2 * (20.43 + 0.76 + 0.13) * 1e9, rel=0.03)
     assert released["nf4"].peak == pytest.approx((20.43 * 0.5625 + 2 * (8.29 + 0.76 + 0.13)) * 1e9, rel=0.05)
@@ -139,11 +152,13 @@ def test_choosing_stays_within_a_limit_or_refuses_with_the_numbers(architecture:
         chosen(1000)
 
 
-def test_time_grows_with_steps_and_memory_with_layers(architecture: Architecture) -> None:
-    few, many = (forecast(architecture, work=Work(steps=steps)) for steps in (4, 40))
-    assert 2 * few.seconds < many.seconds < 10 * few.seconds  # VLM and VAE work once
-    assert many.peak == few.peak
-    assert forecast(architecture, work=Work(size=(128, 128), targets=4)).peak > few.peak
+def test_steps_take_time_and_a_little_memory(architecture: Architecture) -> None:
+    few, many = forecast(architecture), forecast(architecture, work=Work(steps=40))
+    assert 3 * few.seconds < many.seconds < 20 * few.seconds  # VLM and VAE work once
+    blocks, values, width = 2, 12, 32
+    more = (40 - tiny.PROFILE.steps) * blocks * values * width * 4  # modulation of all blocks in float32
+    assert many.stages["transformer"] - few.stages["transformer"] == pytest.approx(more, rel=0.2)
+    assert many.stages["vae_decoder"] - few.stages["vae_decoder"] == pytest.approx(more, rel=0.2)
 
 
 def test_a_call_that_cannot_be_is_refused(architecture: Architecture) -> None:

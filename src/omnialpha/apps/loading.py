@@ -70,8 +70,9 @@ def model_provenance(pipe: "OmniAlphaPipeline", model: str, adapter: str | None,
         "model": model,
         "adapter": adapter,
         "model_hash": model_hash,
-        "device": pipe.device.type,
+        "device": pipe._execution_device.type,  # weights may be elsewhere
         "dtype": str(pipe.transformer.dtype).removeprefix("torch."),
+        "memory": pipe.memory_plan,
         "version": __version__,
     }
 

@@ -6,7 +6,8 @@ measured speed of a matrix product, and the bytes that the plan moves over the m
 estimate, good for comparing plans: no model runs at the speed of a large matrix product.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -72,22 +73,41 @@ def forecasts(
     Raises:
         InputError: the call is wrong.
     """
+    groups = _groups(architecture, work, machine, dtype, plans, limit)
+    return sorted((forecast for _, group in groups for forecast in group), key=lambda forecast: forecast.seconds)
+
+
+def _groups(
+    architecture: Architecture,
+    work: Work,
+    machine: Machine,
+    dtype: torch.dtype,
+    plans: Sequence[Plan] | None,
+    limit: float | None,
+) -> Iterator[tuple[float, list[Forecast]]]:
+    """The forecasts of the plans that compute in one dtype, in the fastest first, and the least that the next can take.
+
+    A generator, because most of the work is to run the call on shapes, once for each dtype.
+    """
     plans = candidates(machine.kind) if plans is None else plans
-    traces: dict[torch.dtype, tuple[Trace, Trace]] = {}
-    for kind in {computes_in(plan, dtype) for plan in plans}:
-        pipes = architecture.on_meta(kind, more=0), architecture.on_meta(kind, more=1)
-        traces[kind] = trace(architecture, pipes, work, machine.kind)
-    weights = pipeline_weights(architecture, *pipes)
     free = machine.free if limit is None else int(limit)
-    found = []
-    for plan in plans:
-        kind = computes_in(plan, dtype)
-        resident = partial(weights.resident, plan, kind, kind=machine.kind)
-        seen = _chosen(*traces[kind], free - resident(TRANSFORMER))
-        stages = {stage: peak + resident(stage) for stage, peak in seen.peaks.items()}
-        seconds = _seconds(weights, seen, plan, kind, machine)
-        found.append(Forecast(plan=plan, stages=stages, seconds=seconds, free=free))
-    return sorted(found, key=lambda forecast: forecast.seconds)
+    kinds = sorted({computes_in(plan, dtype) for plan in plans}, key=lambda kind: -machine.speeds[kind])
+    weights = None
+    for kind, following in zip(kinds, [*kinds[1:], None], strict=True):
+        pipes = architecture.on_meta(kind, more=0), architecture.on_meta(kind, more=1)
+        traces = trace(architecture, pipes, work, machine.kind)
+        weights = weights or pipeline_weights(architecture, *pipes)
+        found = []
+        for plan in plans:
+            if computes_in(plan, dtype) != kind:
+                continue
+            resident = partial(weights.resident, plan, kind, kind=machine.kind)
+            seen = _chosen(*traces, free - resident(TRANSFORMER))
+            stages = {stage: peak + resident(stage) for stage, peak in seen.peaks.items()}
+            seconds = _seconds(weights, seen, plan, kind, machine)
+            found.append(Forecast(plan=plan, stages=stages, seconds=seconds, free=free))
+        operations = min(sum(seen.flops.values()) for seen in traces)
+        yield math.inf if following is None else operations / machine.speeds[following], found
 
 
 def choose(
@@ -104,10 +124,12 @@ def choose(
     Raises:
         InputError: none fits; the message has the numbers.
     """
-    found = forecasts(architecture, work, machine, dtype=dtype, plans=plans, limit=limit)
-    fitting = [forecast for forecast in found if forecast.fits]
-    if fitting:
-        return fitting[0]
+    found: list[Forecast] = []
+    for least_seconds, group in _groups(architecture, work, machine, dtype, plans, limit):
+        found += group
+        fitting = [forecast for forecast in found if forecast.fits and forecast.seconds <= least_seconds]
+        if fitting:
+            return min(fitting, key=lambda forecast: forecast.seconds)
     least = min(found, key=lambda forecast: forecast.peak)
     raise InputError(
         f'"{architecture.name}" needs {ROOM * least.peak / 1e9:.1f} GB for {work.task} even as {least.plan.name}, '

@@ -7,7 +7,13 @@ import torch
 from diffusers import QwenImageTransformer2DModel
 
 from omnialpha import few_step as distilled
-from omnialpha.checkpoints import adapter_files, open_folders, open_text_encoder, open_transformer, read_profile
+from omnialpha.checkpoints import (
+    adapter_files,
+    open_folders,
+    open_text_encoder,
+    open_transformer,
+    read_profile,
+)
 from omnialpha.hub import CHECKPOINTS, folder_or_fetch, locate, locate_file
 from omnialpha.memory.apply import cast_layers, decide, open_gguf, put_in_place, quantization, release, take_turns
 from omnialpha.memory.architecture import Architecture
@@ -15,6 +21,7 @@ from omnialpha.memory.forecast import computes_in
 from omnialpha.memory.plans import Plan
 from omnialpha.memory.trace import Work
 from omnialpha.memory.weights import pipeline_weights
+from omnialpha.models.fingerprint import read_samples, short_hash
 from omnialpha.models.lora import load_lora
 from omnialpha.pipeline import OmniAlphaPipeline
 
@@ -95,11 +102,14 @@ def load_as(
         return cast_layers(transformer, plan)
 
     text_encoder = open_text_encoder(base, dtype)
+    encoder_samples = read_samples(text_encoder)
     if turns:
         release(text_encoder)  # never both at once
     pipe = open_folders(base, adapter, dtype, transformer=open_bare(), text_encoder=text_encoder)
     if few_step is not None:
         distilled.attach(pipe, few_step)
+    pipe.memory_plan = plan.name
+    pipe.weights_hash = short_hash(read_samples(pipe.vae), encoder_samples, read_samples(pipe.transformer))
     cast_layers(pipe.transformer, plan)
     if turns:
         return take_turns(pipe, partial(open_text_encoder, base, dtype), open_again, device)

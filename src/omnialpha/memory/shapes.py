@@ -124,7 +124,45 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         args, kwargs = _shapes_of(args), {name: _shapes_of(value) for name, value in kwargs.items()}
     elif not meta and _is_meta(kwargs.get("device")) and _gives_whole_numbers(func, tensors, kwargs.get("dtype")):
         kwargs["device"] = torch.device("cpu")
-    return func(*args, **kwargs)
+    return _remembered(func, args, kwargs) if meta else func(*args, **kwargs)
+
+
+def _remembered(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The result of an operation on meta tensors, from memory where the same shapes came before.
+
+    Blocks are alike, and torch works the shapes of many operations out in Python: it takes half of the time.
+    """
+    if func not in _FRESH:
+        returned = func._schema.returns
+        _FRESH[func] = all(str(value.type) == "Tensor" for value in returned) and not any(
+            value.alias_info for value in (*func._schema.arguments, *returned)
+        )
+    if not _FRESH[func]:
+        return func(*args, **kwargs)
+    key = func, _key(args), _key(tuple(kwargs.items()))
+    if key not in _RESULTS:
+        result = func(*args, **kwargs)
+        made, given = list(_tensors([result])), {tensor.untyped_storage()._cdata for tensor in _tensors(args)}
+        if all(tensor.is_meta and tensor.untyped_storage()._cdata not in given for tensor in made):
+            _RESULTS[key] = [(tensor.shape, tensor.stride(), tensor.dtype) for tensor in made]
+        return result
+    again = [torch.empty_strided(shape, strides, dtype=dtype, device="meta") for shape, strides, dtype in _RESULTS[key]]
+    return again[0] if len(again) == 1 else tuple(again)
+
+
+_FRESH: dict[Any, bool] = {}
+"""Whether an operation says that it returns tensors of its own, which share memory with no other."""
+
+_RESULTS: dict[Any, list[tuple[torch.Size, tuple[int, ...], torch.dtype]]] = {}
+
+
+def _key(value: Any) -> Any:
+    """What of an argument decides about the shape of a result."""
+    if isinstance(value, Tensor):
+        return value.shape, value.stride(), value.dtype
+    if isinstance(value, list | tuple):
+        return tuple(map(_key, value))
+    return type(value), value
 
 
 def _gives_whole_numbers(func: Any, tensors: list[Tensor], dtype: torch.dtype | None) -> bool:

@@ -12,7 +12,6 @@ from omnialpha.errors import InputError
 from omnialpha.memory.architecture import Architecture, few
 from omnialpha.memory.shapes import Meter, Shapes
 from omnialpha.models import denoiser, strips
-from omnialpha.models.profile import Profile
 from omnialpha.pipeline import OmniAlphaPipeline
 from omnialpha.tasks import SEVERAL, task
 
@@ -25,7 +24,9 @@ TEXT_ENCODER, VISION, VAE_ENCODER, TRANSFORMER, VAE_DECODER = (
 )
 """Stages of a call."""
 
-STEPS = 2  # that run on shapes; the others are like them
+BETWEEN = "between steps"  # what the loop holds, of which the decoder finds the most
+
+STEPS = 2  # that run on shapes; the others are like the last of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,43 +85,52 @@ def trace(
     Raises:
         InputError: the call is wrong.
     """
-    apart = _whole(architecture, work, [_run(pipe, work, kind, one_batch=False) for pipe in pipes])
-    if apart.passes == _steps(work, architecture.profile):
+    small, large = pipes
+    steps = work.steps or architecture.profile.task_steps.get(work.task, architecture.profile.steps)
+    decoded = _run(small, work, steps, kind)
+    apart = _whole(architecture, steps, decoded, decoded, _run(large, work, steps, kind, decode=False))
+    if apart.passes == steps:
         return apart, apart
-    return apart, _whole(architecture, work, [_run(pipe, work, kind, one_batch=True) for pipe in pipes])
+    pair = [_run(pipe, work, steps, kind, one_batch=True, decode=False) for pipe in pipes]
+    return apart, _whole(architecture, steps, decoded, *pair)
 
 
-def _whole(architecture: Architecture, work: Work, runs: list[Trace]) -> Trace:
-    """The trace of the whole model and all steps, from two small models and few steps."""
-    first, second = runs
+def _whole(architecture: Architecture, steps: int, decoded: Trace, small: Trace, large: Trace) -> Trace:
+    """The trace of the whole model, from two small ones; the decoder works once, beside what the loop leaves."""
     depths = {VISION: architecture.vision_depth, TEXT_ENCODER: architecture.text_depth}
 
     def grown(small: Mapping[str, float], large: Mapping[str, float]) -> dict[str, float]:
-        depth = {stage: depths.get(stage, architecture.depth) for stage in small}
-        return {s: small[s] + (depth[s] - few(depth[s])) * (large[s] - small[s]) for s in small}
+        depth = {stage: depths.get(stage, architecture.depth) for stage in large}
+        return {s: small[s] + (depth[s] - few(depth[s])) * (large[s] - small[s]) for s in large}
 
-    steps = _steps(work, architecture.profile) / min(STEPS, _steps(work, architecture.profile))
-    flops = grown(first.flops, second.flops)
-    flops[TRANSFORMER] *= steps
-    peaks = {stage: int(peak) for stage, peak in grown(first.peaks, second.peaks).items()}
-    return Trace(peaks=peaks, flops=flops, passes=round(steps * first.passes))
-
-
-def _steps(work: Work, profile: Profile) -> int:
-    return work.steps or profile.task_steps.get(work.task, profile.steps)
+    peaks = grown(small.peaks, large.peaks)
+    peaks[VAE_DECODER] = decoded.peaks[VAE_DECODER] + peaks.pop(BETWEEN) - decoded.peaks[BETWEEN]
+    return Trace(
+        peaks={stage: int(peak) for stage, peak in peaks.items()},
+        flops={VAE_DECODER: decoded.flops[VAE_DECODER], **grown(small.flops, large.flops)},
+        passes=small.passes * steps // min(STEPS, steps),
+    )
 
 
-def _run(pipe: OmniAlphaPipeline, work: Work, kind: str, *, one_batch: bool) -> Trace:
-    """One call on shapes."""
+def _run(
+    pipe: OmniAlphaPipeline, work: Work, steps: int, kind: str, *, one_batch: bool = False, decode: bool = True
+) -> Trace:
+    """One call on shapes, which ends after a few steps; its operations are those of all of them."""
     models = (pipe.text_encoder, pipe.transformer, pipe.vae)
     meter = Meter(tensor for model in models for tensor in (*model.parameters(), *model.buffers()))
     meter.enter(TEXT_ENCODER)
-    passes = 0
+    passes, done = 0, []
 
     def transformer_enters(*_: Any) -> None:
         nonlocal passes
         passes += 1
         meter.enter(TRANSFORMER)
+
+    def step_ends(pipe: Any, step: int, *_: Any) -> dict[str, Any]:
+        done.append(meter.flops[TRANSFORMER])
+        pipe._interrupt = len(done) == STEPS
+        meter.enter(BETWEEN)
+        return {}
 
     def booked(method: Callable[..., Any], stage: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -150,14 +160,17 @@ def _run(pipe: OmniAlphaPipeline, work: Work, kind: str, *, one_batch: bool) -> 
             num_targets=work.targets,
             height=work.size and work.size[1],
             width=work.size and work.size[0],
-            num_inference_steps=min(STEPS, _steps(work, pipe.profile)),
+            num_inference_steps=work.steps,
             true_cfg_scale=work.guidance,
             seed=0,
-            output_type="pt",
+            output_type="pt" if decode else "latent",
+            callback_on_step_end=step_ends,
         )
     for hook in hooks:
         hook.remove()
-    return Trace(peaks=dict(meter.peaks), flops={stage: meter.flops[stage] for stage in meter.peaks}, passes=passes)
+    flops = {stage: meter.flops[stage] for stage in meter.peaks if stage != BETWEEN}
+    flops[TRANSFORMER] += (steps - len(done)) * (done[-1] - done[-2] if len(done) > 1 else 0)
+    return Trace(peaks=dict(meter.peaks), flops=flops, passes=passes)
 
 
 @contextmanager

@@ -155,6 +155,7 @@ class ModelAnswer(BaseModel):
     model_hash: str
     device: str
     dtype: str
+    memory: str
     version: str
     profile: str
     steps: int
