@@ -42,12 +42,13 @@ PAGE_ROWS = 3  # per task; each shows one of the best, of the median and of the 
 
 @dataclass(kw_only=True)
 class Runner:
-    """Runs a checkpoint or a baseline on the composites of one seed."""
+    """Runs a checkpoint or a baseline on the composites of one seed; refined: as users get its answers."""
 
     corpora: dict[str, Corpus]
     size: int
     count: int
     steps: int | None
+    refined: bool = True
 
     def examples(self, task_id: str) -> Iterator[Result]:
         """The task on each composite, no answer yet. Texts are the objects' own captions.
@@ -79,7 +80,8 @@ class Runner:
             middle = time.perf_counter()
             for result, pictures, stack in zip(part, images, stacks, strict=True):
                 result.raw = in_order(task_id, stack)
-                result.final = in_order(task_id, refine(task_id, pictures, stack)) if is_reduced(stack) else result.raw
+                refining = self.refined and is_reduced(stack)
+                result.final = in_order(task_id, refine(task_id, pictures, stack)) if refining else result.raw
             spent["seconds_model"] += (middle - start) / self.count
             spent["seconds_refinement"] += (time.perf_counter() - middle) / self.count
         return results, spent

@@ -105,10 +105,9 @@ if [ -z "${START:-}" ]; then
   joint joint "${minutes[1]}" --recipe nano_joint --vae "$out/vae/vae" --set batch_tokens=32768
 fi
 # From stage to stage the pictures grow and the learning rate falls.
-joint longer "${minutes[2]}" --recipe nano_finetune --model "$start" --set batch_tokens=32768 \
-  --set size=64 --set sigma_shift=1.5 --set learning_rate=2e-3 --set ema_decay=0.99
+joint longer "${minutes[2]}" --recipe nano_finetune --model "$start" --set batch_tokens=32768
 joint at128 "${minutes[3]}" --recipe nano_finetune --model "$out/longer/pipeline" --set batch_tokens=65536 \
-  --set size=128 --set sigma_shift=2 --set learning_rate=1e-3
+  --set size=128 --set learning_rate=1e-3
 joint at256 "${minutes[4]}" --recipe nano_finetune --model "$out/at128/pipeline" --set batch_tokens=65536 \
-  --set size=256 --set sigma_shift=3 --set learning_rate=5e-4
+  --set size=256 --set learning_rate=5e-4
 publish

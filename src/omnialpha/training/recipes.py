@@ -199,9 +199,9 @@ def nano_joint() -> JointConfig:
 
 
 def nano_finetune() -> JointConfig:
-    """The same model at 128², from the weights of `nano_joint`: rotary positions carry over."""
+    """The same model for longer, from the weights of `nano_joint`, at noise levels near 1, where sampling begins."""
     return dataclasses.replace(
-        nano_joint(), steps=200, size=128, learning_rate=3e-4, ema_decay=0.98, sigma_shift=2.0, seed=1
+        nano_joint(), steps=3000, learning_rate=2e-3, timesteps="uniform", sigma_shift=5.0, validate_every=500, seed=1
     )
 
 
