@@ -148,7 +148,7 @@ def fill(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
             value.fill_(1)
         else:
             value.normal_(std=weight[0].numel() ** -0.5, generator=generator)
-        set_module_tensor_to_device(module, name, device, value=value)
+        set_module_tensor_to_device(module, name, device, value=value, dtype=dtype)
     module.to(device)  # buffers, which were real from the beginning
 
 
