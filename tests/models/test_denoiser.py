@@ -128,3 +128,15 @@ def test_no_step_waits_for_the_device(one_batch: bool) -> None:
     for step, timestep in enumerate(scheduler.timesteps):
         x = scheduler.step(denoise(x, step, *prompts), timestep, x, return_dict=False)[0]
     assert x.shape == X.shape
+
+
+@pytest.mark.parametrize(("fraction", "free"), [(1.0, 40 + 10), (0.5, 30 + 10), (0.1, 10)])
+def test_a_process_that_is_capped_has_what_its_cap_leaves(
+    monkeypatch: pytest.MonkeyPatch, fraction: float, free: int
+) -> None:
+    """A GPU of 100 bytes, 40 of them free; the process has reserved 20 and uses 10."""
+    answers = {"memory_reserved": 20, "memory_allocated": 10, "mem_get_info": (40, 100)}
+    answers["get_per_process_memory_fraction"] = fraction
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _device, answer=answer: answer)
+    assert denoiser.free_memory(torch.device("cuda")) == free

@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from omnialpha.models.denoiser import free_memory
+
 PATIENCE = 0.03  # seconds that one measurement takes at most, about
 WORKSPACE = 10**9  # bytes that CUDA's libraries take beside the tensors
 DISK = 10**9  # bytes per second read from disk; not measured: the cache of the operating system would be
@@ -62,8 +64,7 @@ def device_name(device: torch.device) -> str:
 def free_bytes(device: torch.device) -> int:
     """Bytes that tensors can still get: on CUDA with what torch holds unused, on the CPU within the cgroup's limit."""
     if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return max(0, torch.cuda.mem_get_info(device)[0] - WORKSPACE) + unused
+        return max(0, free_memory(device) - WORKSPACE)
     free, limit = psutil.virtual_memory().available, _cgroup_bytes(Path("/sys/fs/cgroup"))
     return free if limit is None else min(limit, free)
 

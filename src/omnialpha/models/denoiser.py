@@ -136,8 +136,9 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cpu":
         return psutil.virtual_memory().available
     if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + unused
+        reserved, (free, total) = torch.cuda.memory_reserved(device), torch.cuda.mem_get_info(device)
+        share = torch.cuda.get_per_process_memory_fraction(device) * total  # 1 unless the process is capped
+        return max(0, min(free, int(share) - reserved)) + reserved - torch.cuda.memory_allocated(device)
     return 0
 
 
