@@ -29,8 +29,7 @@ CERTAIN = 10.0  # κ, against 1 for a pixel that differs fully from its windows'
 TRUST_RANGE = (1e-3, 1.0)  # of μ
 TRUSTED, DOUBTED = 0.6, 0.95  # what is left of a right and of a wrong alpha, against the same alpha moved
 MOVED = 3  # working pixels
-BELIEVED = 0.5  # μ from which on the raw alpha is right but for its size, so that new detail must be confirmed
-DOUBTFUL = 0.1  # μ below which the raw alpha tells where the object is, not its shape
+BELIEVED = 0.5  # μ from which on the raw alpha is right but for its size; below, it tells where the object is
 SURE = 0.1  # the model is sure where it and its neighbours are this close to 0 or 1
 SOLVED_AREA = 1.5e6  # pixels of the finest level that is solved
 ITERATIONS = 12
@@ -77,7 +76,7 @@ def full_alpha(image: np.ndarray, raw: np.ndarray, known: Known | None = None) -
     original = Image.fromarray(image)
     work = raw.shape[1], raw.shape[0]
     believed = trust(_shrunk_image(original, work), raw)
-    if believed < DOUBTFUL and raw.size < AREA and not (known is not None and known.has_both_sides):
+    if believed <= BELIEVED and raw.size < AREA and not (known is not None and known.has_both_sides):
         known = _with_regions(image, raw, known)
     if known is not None and known.has_both_sides:
         believed = 0.0  # then the colours decide better than the model
