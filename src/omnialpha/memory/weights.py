@@ -135,6 +135,8 @@ class PipelineWeights:
                 if not denoising:
                     return vae
                 fixed = self.transformer.total - self.depth * self.transformer.block
+                if plan.storage.endswith("_layerwise"):  # what has come as a block is cast as a block
+                    unpacked = self.transformer.block * dtype.itemsize
                 share = min(1.0, (fixed + ahead * self.transformer.block) / self.transformer.total)
                 return int(share * transformer) + vae + unpacked
         return encoder + transformer + vae + unpacked
