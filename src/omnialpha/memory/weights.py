@@ -127,6 +127,8 @@ class PipelineWeights:
                     + unpacked
                 )
             case "free_text_encoder":
+                if denoising and plan.storage.endswith("_layerwise"):  # read whole, in the dtype, before it is cast
+                    transformer, unpacked = self.transformer.total * dtype.itemsize, 0
                 return (encoder if reading or stage == VAE_ENCODER else transformer) + vae + unpacked
             case "group_offload":
                 ahead = 1 if kind == "cpu" else 2  # a stream fetches the next group while one works
