@@ -90,6 +90,15 @@ def test_a_plan_holds_what_is_forecast_and_gives_nearly_the_same(
     assert (provenance["memory"], provenance["device"]) == (plan.name, "cpu")
 
 
+def test_what_is_cast_layer_by_layer_is_there_whole_when_it_is_read(weights: PipelineWeights) -> None:
+    def resident(plan: str) -> int:
+        return weights.resident(parse(plan), torch.float32, "transformer", "cpu")
+
+    assert resident("fp8_layerwise+free_text_encoder") == resident("full+free_text_encoder")
+    vae, block = weights.bytes(Plan(), torch.float32)[2], 4 * weights.transformer.block
+    assert resident("fp8_layerwise+group_offload") > vae + block  # measured: a block is cast as a whole
+
+
 def test_one_of_text_encoder_and_transformer_is_there_at_a_time(saved: Path) -> None:
     pipe = omnialpha.load(saved, memory="free_text_encoder")
     there = []
