@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
-from omnialpha.imaging.refine.alpha import Known, full_alpha
+from omnialpha.imaging.refine.alpha import BELIEVED, Known, full_alpha, trust
 from omnialpha.imaging.refine.planes import resized_plane
 from omnialpha.imaging.refine.regions import AREA, decided, regions
 
@@ -42,6 +43,35 @@ def test_a_blob_becomes_the_object_of_the_picture() -> None:
 def test_a_doubtful_alpha_is_refined_to_the_objects_shape() -> None:
     image, true = scene()
     assert np.abs(full_alpha(image, blob()) - true).mean() < 0.01
+
+
+@pytest.mark.parametrize(("work", "trusted"), [(48, False), (32, True)])
+def test_an_alpha_that_is_only_too_soft_is_given_the_objects_shape_too(work: int, trusted: bool) -> None:
+    image, true = scene()
+    raw = gaussian_filter(resized_plane(true, (work, work), Image.Resampling.BOX), 1)
+    small = np.asarray(Image.fromarray(image).resize((work, work), Image.Resampling.BOX), np.float32) / 255
+    assert trust(small, raw) > 0.1
+    assert (trust(small, raw) > BELIEVED) == trusted
+    assert np.abs(full_alpha(image, raw) - true).mean() < 0.01  # 0.027 and 0.046 if it were held to
+
+
+def test_a_right_alpha_stands_against_the_regions() -> None:
+    """A part of the background's colours, as regions would not have it, which the right alpha knows."""
+    image, true = scene()
+    hole = slice(60, 80), slice(82, 98)
+    image[hole] = image[20:40, 82:98]
+    raw = resized_plane(true, (48, 48), Image.Resampling.BOX)
+    assert regions(image, raw)[hole].mean() < 0.5
+    assert full_alpha(image, raw)[hole].mean() > 0.9
+
+
+def test_a_guide_that_tells_the_foreground_only_is_kept() -> None:
+    image, true = scene()
+    inside = np.zeros(true.shape, bool)
+    inside[2:12, 2:12] = True  # what no region would be
+    found = full_alpha(image, blob(), Known(mask=inside, value=inside.astype(np.float32)))
+    assert found[inside].min() == 1
+    assert np.abs(found - true)[~inside].mean() < 0.02
 
 
 def test_a_guide_rules_out_what_has_the_objects_colours() -> None:

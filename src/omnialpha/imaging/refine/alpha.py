@@ -9,8 +9,8 @@ K what is known for certain (κ weighs it):
 L is the matting Laplacian (`local_linear`). The normal equations, (1 − G)α + μDᵀDα + κ1_K α = μDᵀp + κ1_K k with the
 guided filter G, are solved by conjugate gradients from coarse to fine; the last level, at most about a megapixel, is
 carried to the original's size by its local linear models (He and Sun, "Fast Guided Filter", 2015). Of what this adds to
-a trusted alpha, what the picture confirms is kept (`evidence`). A doubtful alpha of few pixels says about where the
-object is; its shape is that of the regions of the picture (`regions`), which then are K.
+a trusted alpha, what the picture confirms is kept (`evidence`). An alpha of few pixels is asked for the regions of the
+picture that it meant (`regions`): where it is not trusted, or they explain the picture better than it does, they are K.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,8 @@ CERTAIN = 10.0  # κ, against 1 for a pixel that differs fully from its windows'
 TRUST_RANGE = (1e-3, 1.0)  # of μ
 TRUSTED, DOUBTED = 0.6, 0.95  # what is left of a right and of a wrong alpha, against the same alpha moved
 MOVED = 3  # working pixels
-BELIEVED = 0.5  # μ from which on the raw alpha is right but for its size; below, it tells where the object is
+BELIEVED = 0.5  # μ from which on the raw alpha may be right but for its size; below, it tells where the object is
+BETTER = 0.8  # what a better alpha leaves unexplained, against a worse one
 SURE = 0.1  # the model is sure where it and its neighbours are this close to 0 or 1
 SOLVED_AREA = 1.5e6  # pixels of the finest level that is solved
 ITERATIONS = 12
@@ -75,9 +76,14 @@ def full_alpha(image: np.ndarray, raw: np.ndarray, known: Known | None = None) -
         return known.value.astype(np.float32)
     original = Image.fromarray(image)
     work = raw.shape[1], raw.shape[0]
-    believed = trust(_shrunk_image(original, work), raw)
-    if believed <= BELIEVED and raw.size < AREA and not (known is not None and known.has_both_sides):
-        known = _with_regions(image, raw, known)
+    small = _shrunk_image(original, work)
+    believed = trust(small, raw)
+    if raw.size < AREA and not (known is not None and known.has_both_sides):
+        outside = None if known is None else known.mask & (known.value == 0)
+        answer = regions(image, raw, outside)
+        shrunk_answer = resized_plane(answer, work, Image.Resampling.BOX)
+        if believed <= BELIEVED or unexplained(small, shrunk_answer) < BETTER * unexplained(small, raw):
+            known = _with_regions(answer, original.size, known)
     if known is not None and known.has_both_sides:
         believed = 0.0  # then the colours decide better than the model
     alpha = raw
@@ -100,12 +106,11 @@ def full_alpha(image: np.ndarray, raw: np.ndarray, known: Known | None = None) -
     return result
 
 
-def _with_regions(image: np.ndarray, raw: np.ndarray, known: Known | None) -> Known | None:
-    """What is known, and the regions of the picture that the model meant; without those if it meant none."""
-    outside = None if known is None else known.mask & (known.value == 0)
-    front, back = decided(regions(image, raw, outside), (image.shape[1], image.shape[0]))
-    if outside is not None:
-        front, back = front & ~outside, back | outside
+def _with_regions(answer: np.ndarray, size: Size, known: Known | None) -> Known | None:
+    """What is known, and what `regions` answered; without that if it is all foreground or all background."""
+    front, back = decided(answer, size)
+    if known is not None:
+        front, back = (np.where(known.mask, known.value == k, plane) for k, plane in ((1, front), (0, back)))
     if not (front.any() and back.any()):
         return known
     return Known(mask=front | back, value=front.astype(np.float32))
@@ -212,6 +217,16 @@ def trust(image: np.ndarray, raw: np.ndarray) -> float:
     elsewhere = (left(MOVED, 0) + left(-MOVED, 0) + left(0, MOVED) + left(0, -MOVED)) / 4
     doubt = np.clip((left(0, 0) / max(elsewhere, 1e-6) - TRUSTED) / (DOUBTED - TRUSTED), 0, 1)
     return float(most * (least / most) ** doubt)
+
+
+def unexplained(image: np.ndarray, alpha: np.ndarray) -> float:
+    """What local linear models of a picture leave of an alpha: root of the mean square.
+
+    Args:
+        image: ``(h, w, 3)`` ``float32`` in [0, 1].
+        alpha: ``(h, w)`` ``float32`` in [0, 1].
+    """
+    return float(np.sqrt(np.mean((alpha - LocalLinear(image, 1, EPSILON).filter(alpha)) ** 2)))
 
 
 def noise(image: np.ndarray) -> float:
