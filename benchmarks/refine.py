@@ -1,6 +1,6 @@
 """Score refined results at 2048² beside plain bicubic upsampling of the same results; writes refine.json and a picture.
 
-    python benchmarks/refine.py --corpora DIR [--count 12] [--size 2048] [--picture docs/images/refine.png]
+    python benchmarks/refine.py --corpora DIR [--model nano] [--count 12] [--picture docs/images/refine.png]
 
 The composites are drawn with a fixed seed from the test split of the corpora, which the embedded checkpoint has
 not seen. The constants of the refinement were chosen on the training split, but for the rule of trust, which was also
@@ -212,6 +212,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", type=Path, required=True)
     parser.add_argument("--count", type=int, default=12, help="number of composites")
+    parser.add_argument("--model", default="nano", help="checkpoint whose answers are refined")
+    parser.add_argument("--result", type=Path, default=RESULT, help="result file")
     parser.add_argument("--size", type=int, default=2048, help="side of the composites, pixels")
     parser.add_argument("--rivals", type=int, default=3, help="pictures for PyMatting's closed-form matting")
     parser.add_argument("--picture", type=Path, help="write a sheet of crops here")
@@ -240,7 +242,7 @@ def main() -> None:
         result["twelve_megapixels"].append({"task": task_id} | json.loads(measured))
         print(measured, flush=True)
 
-    pipe = omnialpha.load("nano")
+    pipe = omnialpha.load(options.model)
     pipe.set_progress_bar_config(disable=True)
     corpus = Corpus(options.corpora, "test")
     rows: dict[str, dict[str, list[dict[str, float]]]] = {}
@@ -259,7 +261,7 @@ def main() -> None:
                 colours["estimated"].append(colour_error(foreground_colours(image, layer[..., 3]), layer))
         result["rows"] = summary(rows)
         result["colour_error_of_255"] = {key: round(float(np.mean(values)), 2) for key, values in colours.items()}
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")  # after every composite: an hour on a busy machine
+        options.result.write_text(json.dumps(result, indent=1) + "\n")  # after every composite
         if options.picture and len(sheet) == len(SHOWN):
             save_sheet(sheet, options.picture)
             sheet = []

@@ -1,4 +1,4 @@
-"""The shape of an object from a doubtful alpha and the picture: which regions the model meant.
+"""The shape of an object from a small alpha and the picture: which regions the model meant.
 
 A model that works at 64² finds about where an object is, not its outline. The picture has the outline. Here every pixel
 is asked again, at a size of some 190², whether it is foreground:
